@@ -1,0 +1,35 @@
+"""Pooling over all pixels, each in the form that is quickest for the layout and the mode."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def global_mean(x_nchw: Tensor) -> Tensor:
+    """Return the mean over all pixels, ``(N, C)``.
+
+    A sum divided by a number has a view as its gradient where ``mean`` writes a whole map; half precision keeps
+    ``mean``, whose sum cannot overflow.
+    """
+    height, width = x_nchw.shape[-2:]
+    trained = torch.is_grad_enabled() and x_nchw.requires_grad
+    if x_nchw.dtype is not torch.float16 and (trained or torch.compiler.is_compiling()):
+        return x_nchw.sum(dim=(2, 3)) / (height * width)
+    if is_channels_last(x_nchw) and not torch.compiler.is_compiling():
+        return F.avg_pool2d(x_nchw, (height, width)).flatten(1)
+    return x_nchw.mean(dim=(2, 3))
+
+
+def global_max(x_nchw: Tensor) -> Tensor:
+    """Return the maximum over all pixels, ``(N, C)``."""
+    return x_nchw.amax(dim=(2, 3))
+
+
+def mean_max(x_nchw: Tensor) -> Tensor:
+    """Return the mean of :func:`global_mean` and :func:`global_max`, ``(N, C)``."""
+    return 0.5 * (global_mean(x_nchw) + global_max(x_nchw))
+
+
+def is_channels_last(x_nchw: Tensor) -> bool:
+    """Say whether the channels of ``x_nchw`` lie innermost in memory, and the pixels do not."""
+    return x_nchw.is_contiguous(memory_format=torch.channels_last) and not x_nchw.is_contiguous()

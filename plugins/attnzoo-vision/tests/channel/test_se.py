@@ -1,0 +1,41 @@
+import pytest
+import torch
+from attnzoo_vision.channel.se import SE
+
+
+def test_output_is_the_formula_of_the_paper():
+    torch.manual_seed(0)
+    block = SE(8, reduction=2).double()
+    x = torch.randn(2, 8, 5, 3, dtype=torch.float64)
+    hidden = torch.relu(x.mean((2, 3)) @ block.squeeze.weight.T + block.squeeze.bias)
+    weight = torch.sigmoid(hidden @ block.excite.weight.T + block.excite.bias)
+    torch.testing.assert_close(block(x), x * weight[:, :, None, None])
+
+
+def test_channels_last_and_training_give_the_same_numbers():
+    torch.manual_seed(0)
+    block = SE(8, reduction=2, max_pool=True)
+    x = torch.randn(2, 8, 5, 3)
+    y = block(x)
+    torch.testing.assert_close(block(x.to(memory_format=torch.channels_last)), y)
+    torch.testing.assert_close(block(x.requires_grad_()), y)
+
+
+def test_the_gate_of_slope_one_fifth_is_zero_at_minus_two_and_a_half():
+    block = SE(4, reduction=2, gate="hard_sigmoid_0.2")
+    with torch.no_grad():
+        block.excite.weight.zero_()
+        block.excite.bias.copy_(torch.tensor([-2.5, 0.0, 1.0, 2.5]))
+    weight = block.attention(torch.randn(1, 4, 2, 2))["channel"].flatten()
+    torch.testing.assert_close(weight, torch.tensor([0.0, 0.5, 0.7, 1.0]))
+
+
+def test_a_reduction_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match=r"^SE: reduction=5 does not divide channels=64$"):
+        SE(64, reduction=5)
+
+
+def test_an_unknown_gate_is_refused():
+    message = "^SE: gate='soft' is not known; use one of 'sigmoid', 'hard_sigmoid', 'hard_sigmoid_0.2', 'tanh'$"
+    with pytest.raises(ValueError, match=message):
+        SE(64, gate="soft")
