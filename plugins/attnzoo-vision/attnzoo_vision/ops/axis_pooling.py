@@ -27,11 +27,6 @@ def mean_over(x: Tensor, dim: int | tuple[int, ...], *, keepdim: bool = False) -
     return x.sum(dim, keepdim=keepdim) / count
 
 
-def mean_over_pixels(x_nchw: Tensor) -> Tensor:
-    """Return the mean over H and W, ``(N, C)``."""
-    return mean_over(x_nchw, (2, 3))
-
-
 def mean_over_height(x_nchw: Tensor) -> Tensor:
     """Return the mean over H, ``(N, C, W)``."""
     view_nhwc = channels_last_view(x_nchw)

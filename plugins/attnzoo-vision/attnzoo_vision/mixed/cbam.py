@@ -1,0 +1,132 @@
+"""CBAM: a weight for each channel, then a weight for each pixel."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.activation import get_gate
+from attnzoo_vision.ops.axis_pooling import max_over_channels, mean_over
+from attnzoo_vision.ops.pooling import global_max, global_mean
+
+Pool = Literal["avg", "max", "lp", "lse"]
+_POOLS = ("avg", "max", "lp", "lse")
+
+
+class CBAM(nn.Module):
+    """Scale each channel by a weight from pooled pixels, then each pixel by a weight from pooled channels.
+
+    ``z = x * sigmoid(sum_p mlp(pool_p(x)));  y = z * sigmoid(BN(k_max * max_c(z) + k_mean * mean_c(z)))``
+    where ``mlp(s) = W2 relu(W1 s + b1) + b2`` is shared by the poolings and ``*`` with ``k`` is a convolution.
+
+    Args:
+        channels: Channels of the input.
+        reduction: Divisor of ``channels`` that gives the number of hidden units, rounded down.
+        hidden_channels: Number of hidden units, instead of ``channels // reduction``.
+        kernel_size: Odd side of the spatial kernels in pixels; None leaves the spatial part out.
+        pools: Poolings over the pixels whose answers are added: mean, maximum, 2-norm, log-sum-exp.
+        bias: Whether the two layers of ``mlp`` have biases.
+        gate: Function that makes a weight of a number, in both parts.
+        momentum: Share of the new batch in the running statistics of the batch norm.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: No hidden unit is left, an even ``kernel_size``, an unknown or no pooling, an unknown gate.
+
+    Source:
+        Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv:1807.06521, eq. 1-3.
+        Authors' code: github.com/Jongchan/attention-module @ 459efad, MODELS/cbam.py.
+        Deviations: the two input channels of the spatial convolution are two parameters, since libraries order them
+        differently. The authors' ResNet also zeroes ``norm.weight`` at the start; alone, the module keeps 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        hidden_channels: int | None = None,
+        kernel_size: int | None = 7,
+        pools: tuple[Pool, ...] = ("avg", "max"),
+        bias: bool = True,
+        gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid",
+        momentum: float = 0.01,
+    ) -> None:
+        super().__init__()
+        hidden = channels // reduction if hidden_channels is None else hidden_channels
+        _check(channels, hidden, kernel_size, tuple(pools))
+        self.pools = tuple(pools)
+        self.gate = get_gate("CBAM", gate)
+        self.squeeze = nn.Linear(channels, hidden, bias=bias)
+        self.excite = nn.Linear(hidden, channels, bias=bias)
+        self.kernel_size = kernel_size
+        if kernel_size is not None:
+            self.kernel_max = nn.Parameter(torch.empty(1, 1, kernel_size, kernel_size))
+            self.kernel_mean = nn.Parameter(torch.empty(1, 1, kernel_size, kernel_size))
+            self.norm = nn.BatchNorm2d(1, momentum=momentum)
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the spatial kernels as ``nn.Conv2d(2, 1, kernel_size)`` would."""
+        if self.kernel_size is not None:
+            bound = 1 / math.sqrt(2 * self.kernel_size**2)
+            nn.init.uniform_(self.kernel_max, -bound, bound)
+            nn.init.uniform_(self.kernel_mean, -bound, bound)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``channel``, ``(N, C, 1, 1)``, and, if there is a spatial part, ``spatial``, ``(N, 1, H, W)``."""
+        channel_nc11 = self._channel_weight(x_nchw)
+        if self.kernel_size is None:
+            return {"channel": channel_nc11}
+        return {"channel": channel_nc11, "spatial": self._spatial_weight(x_nchw * channel_nc11)}
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each channel and then each pixel scaled by its weight."""
+        scaled_nchw = x_nchw * self._channel_weight(x_nchw)
+        if self.kernel_size is None:
+            return scaled_nchw
+        weight_n1hw = self._spatial_weight(scaled_nchw)
+        if torch.is_grad_enabled():
+            return scaled_nchw * weight_n1hw
+        return scaled_nchw.mul_(weight_n1hw)
+
+    def _channel_weight(self, x_nchw: Tensor) -> Tensor:
+        pooled_pnc = torch.stack([_pool(x_nchw, kind) for kind in self.pools])
+        hidden_nr = torch.relu(self.squeeze(pooled_pnc)).sum(0)
+        # the second layer is linear, so the poolings are added before it, and its bias counts once for each
+        logits_nc = F.linear(hidden_nr, self.excite.weight)
+        if self.excite.bias is not None:
+            logits_nc = logits_nc + len(self.pools) * self.excite.bias
+        return self.gate(logits_nc)[:, :, None, None]
+
+    def _spatial_weight(self, x_nchw: Tensor) -> Tensor:
+        maps_n2hw = torch.cat([max_over_channels(x_nchw), mean_over(x_nchw, 1, keepdim=True)], dim=1)
+        kernels_12kk = torch.cat([self.kernel_max, self.kernel_mean], dim=1)
+        return self.gate(self.norm(F.conv2d(maps_n2hw, kernels_12kk, padding="same")))
+
+
+def _pool(x_nchw: Tensor, kind: Pool) -> Tensor:
+    if kind == "avg":
+        return global_mean(x_nchw)
+    if kind == "max":
+        return global_max(x_nchw)
+    if kind == "lp":
+        norm_nc: Tensor = torch.linalg.vector_norm(x_nchw, dim=(2, 3))
+        return norm_nc
+    return x_nchw.logsumexp((2, 3))
+
+
+def _check(channels: int, hidden: int, kernel_size: int | None, pools: tuple[str, ...]) -> None:
+    if hidden < 1:
+        message = f"CBAM: reduction leaves no hidden unit for channels={channels}; make it at most {channels}"
+        raise ValueError(message)
+    if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
+        message = f"CBAM: kernel_size={kernel_size} is not odd; take an odd number, or None for no spatial part"
+        raise ValueError(message)
+    if not pools or any(pool not in _POOLS for pool in pools):
+        message = f"CBAM: pools={list(pools)} must be one or more of {', '.join(_POOLS)}"
+        raise ValueError(message)

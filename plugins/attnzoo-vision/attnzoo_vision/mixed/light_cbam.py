@@ -1,0 +1,78 @@
+"""Light CBAM: CBAM whose mean and maximum are averaged before the weights are computed, timm's variant."""
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.axis_pooling import max_over_channels, mean_over
+from attnzoo_vision.ops.pooling import mean_max
+
+
+class LightCBAM(nn.Module):
+    """Scale each channel by a weight from pooled pixels, then each pixel by a weight from pooled channels, one map each.
+
+    ``z = x * sigmoid(W2 relu(W1 pool_hw(x)));  y = z * sigmoid(BN(k * pool_c(z)))`` with ``pool = (mean + max) / 2``,
+    where ``*`` with ``k`` is a convolution.
+
+    Args:
+        channels: Channels of the input.
+        reduction: Divisor of ``channels`` that gives the number of hidden units, rounded down.
+        hidden_channels: Number of hidden units, instead of ``channels // reduction``.
+        kernel_size: Odd side of the spatial kernel in pixels.
+        bias: Whether the two layers of the channel part have biases.
+        momentum: Share of the new batch in the running statistics of the batch norm.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: No hidden unit is left, or ``kernel_size`` is even.
+
+    Source:
+        Ross Wightman's variant of Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv:1807.06521.
+        Code: github.com/huggingface/pytorch-image-models, timm 1.0.31, timm/layers/cbam.py, LightCbamModule.
+        Deviations: ``nn.Linear`` for 1x1 convolutions; the numbers are the same.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        hidden_channels: int | None = None,
+        kernel_size: int = 7,
+        bias: bool = False,
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        hidden = channels // reduction if hidden_channels is None else hidden_channels
+        if hidden < 1:
+            message = f"LightCBAM: reduction leaves no hidden unit for channels={channels}; make it at most {channels}"
+            raise ValueError(message)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            message = f"LightCBAM: kernel_size={kernel_size} is not odd; take an odd number"
+            raise ValueError(message)
+        self.squeeze = nn.Linear(channels, hidden, bias=bias)
+        self.excite = nn.Linear(hidden, channels, bias=bias)
+        self.spatial = nn.Conv2d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.norm = nn.BatchNorm2d(1, momentum=momentum)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the weights ``channel``, ``(N, C, 1, 1)``, and ``spatial``, ``(N, 1, H, W)``."""
+        channel_nc11 = self._channel_weight(x_nchw)
+        return {"channel": channel_nc11, "spatial": self._spatial_weight(x_nchw * channel_nc11)}
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each channel and then each pixel scaled by its weight."""
+        scaled_nchw = x_nchw * self._channel_weight(x_nchw)
+        weight_n1hw = self._spatial_weight(scaled_nchw)
+        if torch.is_grad_enabled():
+            return scaled_nchw * weight_n1hw
+        return scaled_nchw.mul_(weight_n1hw)
+
+    def _channel_weight(self, x_nchw: Tensor) -> Tensor:
+        hidden_nr = torch.relu(self.squeeze(mean_max(x_nchw)))
+        return torch.sigmoid(self.excite(hidden_nr))[:, :, None, None]
+
+    def _spatial_weight(self, x_nchw: Tensor) -> Tensor:
+        pooled_n1hw = 0.5 * (mean_over(x_nchw, 1, keepdim=True) + max_over_channels(x_nchw))
+        return torch.sigmoid(self.norm(self.spatial(pooled_n1hw)))
