@@ -1,0 +1,57 @@
+"""Circular Efficient Channel Attention."""
+
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.activation import Gate, get_gate
+from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows, check_kernel_size
+from attnzoo_vision.ops.pooling import global_mean
+
+
+class CECA(nn.Module):
+    """Scale each channel by a weight from the means of the channels next to it, the last next to the first.
+
+    ``y = x * gate(circular_conv_k(mean_hw(x)) + b)``
+
+    Args:
+        channels: Channels of the input. It sets the default of ``kernel_size`` alone; the block takes any number from
+            half of ``kernel_size`` on.
+        kernel_size: Number of neighbouring channels that a weight depends on, odd; by default ECA's rule, at least 3.
+        bias: Add one bias to all logits.
+        gate: What follows the filter.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``kernel_size`` is even, or a gate is not known.
+
+    Source:
+        No paper: a variant of ECA (arXiv:1910.03151) by Chris Ha and Ross Wightman.
+        Code: github.com/huggingface/pytorch-image-models @ 1.0.31, timm/layers/eca.py, ``CecaModule``.
+        Deviations: ``bias`` for their ``act_layer``, which switches the bias on and is otherwise without effect.
+    """
+
+    def __init__(
+        self, channels: int, *, kernel_size: int | None = None, bias: bool = False, gate: Gate = "sigmoid"
+    ) -> None:
+        super().__init__()
+        taps = max(3, adaptive_kernel_size(channels)) if kernel_size is None else kernel_size
+        check_kernel_size("CECA", taps)
+        self.kernel_size = taps
+        self.gate = get_gate("CECA", gate)
+        self.conv = nn.Conv1d(1, 1, taps, bias=bias)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each channel scaled by its weight."""
+        return x_nchw * self._weight(x_nchw)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``channel``, the weights that :meth:`forward` multiplies with, ``(N, C, 1, 1)``."""
+        return {"channel": self._weight(x_nchw)}
+
+    def _weight(self, x_nchw: Tensor) -> Tensor:
+        window_nck = channel_windows(global_mean(x_nchw), self.kernel_size, circular=True)
+        logit_nc = window_nck @ self.conv.weight.flatten()
+        if self.conv.bias is not None:
+            logit_nc = logit_nc + self.conv.bias
+        return self.gate(logit_nc)[:, :, None, None]

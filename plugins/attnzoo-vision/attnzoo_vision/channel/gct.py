@@ -1,0 +1,74 @@
+"""Gated Channel Transformation."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.pooling import is_channels_last
+
+
+class GCT(nn.Module):
+    """Scale each channel by a gate that lets channels compete or cooperate by their norms.
+
+    ``e_c = alpha_c sqrt(sum_hw(x_c^2) + eps)``, ``y_c = x_c (1 + tanh(gamma_c e_c / sqrt(mean_c(e^2) + eps) + beta_c))``
+
+    Args:
+        channels: Channels of the input.
+        mode: Norm of a channel: ``l2`` as above; ``l1`` is ``e = alpha sum_hw|x|``, divided by ``mean_c|e| + eps``.
+        after_relu: The input is never negative: ``l1`` then leaves out the absolute value.
+        eps: Added under the roots, or to the denominator of ``l1``.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``mode`` is not known.
+
+    Source:
+        Yang et al., "Gated Channel Transformation for Visual Recognition", CVPR 2020, arXiv:1909.11519, eq. 3-6.
+        Authors' code: github.com/z-x-yang/GCT @ 68983ed, PyTorch/GCT.py.
+        Deviations: half precision is summed in float32, where theirs overflows.
+    """
+
+    def __init__(
+        self, channels: int, *, mode: Literal["l2", "l1"] = "l2", after_relu: bool = False, eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        if mode not in ("l2", "l1"):
+            message = f"GCT: mode={mode!r} is not known; use 'l2' or 'l1'"
+            raise ValueError(message)
+        self.mode = mode
+        self.after_relu = after_relu
+        self.eps = eps
+        self.alpha = nn.Parameter(torch.ones(channels))
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each channel scaled by its gate in (0, 2)."""
+        return x_nchw * self._gate(x_nchw)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``channel``, the gates that :meth:`forward` multiplies with, ``(N, C, 1, 1)``."""
+        return {"channel": self._gate(x_nchw)}
+
+    def _gate(self, x_nchw: Tensor) -> Tensor:
+        wide_nchw = x_nchw.float() if x_nchw.dtype in (torch.float16, torch.bfloat16) else x_nchw
+        if self.mode == "l2":
+            embedding_nc = (_square_sum(wide_nchw) + self.eps).sqrt() * self.alpha
+            norm_n1 = (embedding_nc.square().mean(dim=1, keepdim=True) + self.eps).sqrt()
+        else:
+            positive_nchw = wide_nchw if self.after_relu else wide_nchw.abs()
+            embedding_nc = positive_nchw.sum(dim=(2, 3)) * self.alpha
+            norm_n1 = embedding_nc.abs().mean(dim=1, keepdim=True) + self.eps
+        gate_nc = 1.0 + torch.tanh(embedding_nc * (self.gamma / norm_n1) + self.beta)
+        return gate_nc.to(x_nchw.dtype)[:, :, None, None]
+
+
+def _square_sum(x_nchw: Tensor) -> Tensor:
+    """Return the sum of squares over all pixels; the quick kernel has no gradient at zero and no NHWC form."""
+    trained = torch.is_grad_enabled() and x_nchw.requires_grad
+    if trained or torch.compiler.is_compiling() or is_channels_last(x_nchw):
+        return (x_nchw * x_nchw).sum(dim=(2, 3))
+    return torch.linalg.vector_norm(x_nchw, dim=(2, 3)).square()

@@ -1,0 +1,60 @@
+"""Style-based Recalibration Module."""
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.pooling import global_mean, is_channels_last
+
+
+class SRM(nn.Module):
+    """Scale each channel by a weight computed from its own mean and standard deviation.
+
+    ``y_c = x_c * sigmoid(BN(u_c mean_hw(x_c) + v_c sqrt(var_hw(x_c) + eps)))``
+
+    Args:
+        channels: Channels of the input.
+        eps: Added to the unbiased variance of a channel.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on. In training N must be greater than 1, since the
+        batch norm has one value a sample.
+
+    Source:
+        Lee et al., "SRM: A Style-based Recalibration Module for Convolutional Neural Networks", ICCV 2019,
+        arXiv:1903.10829, eq. 1-5. Authors' code: github.com/hyunjaelee410/style-based-recalibration-module @ f6221c7,
+        models/recalibration_modules.py.
+        Deviations: the variance of a single pixel is 0; theirs is NaN.
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.style_weight = nn.Parameter(torch.zeros(channels, 2))
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each channel scaled by its weight in (0, 1)."""
+        return x_nchw * self._weight(x_nchw)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``channel``, the weights that :meth:`forward` multiplies with, ``(N, C, 1, 1)``."""
+        return {"channel": self._weight(x_nchw)}
+
+    def _weight(self, x_nchw: Tensor) -> Tensor:
+        mean_nc = global_mean(x_nchw)
+        # var() costs 25 to 180 reads of the map on a CPU, a difference and a sum of squares 4 to 25
+        squares_nc = _square_sum(x_nchw - mean_nc[:, :, None, None])
+        freedom = torch.sym_max(x_nchw.shape[2] * x_nchw.shape[3] - 1, 1)
+        deviation_nc = (squares_nc / freedom + self.eps).sqrt()
+        style_nc = mean_nc * self.style_weight[:, 0] + deviation_nc * self.style_weight[:, 1]
+        weight_nc: Tensor = self.norm(style_nc).sigmoid()
+        return weight_nc[:, :, None, None]
+
+
+def _square_sum(centred_nchw: Tensor) -> Tensor:
+    """Return the sum of squares over all pixels; the quick kernel has no gradient at zero and no NHWC form."""
+    trained = torch.is_grad_enabled() and centred_nchw.requires_grad
+    half = centred_nchw.dtype in (torch.float16, torch.bfloat16)
+    if trained or half or torch.compiler.is_compiling() or is_channels_last(centred_nchw):
+        return (centred_nchw * centred_nchw).sum(dim=(2, 3))
+    return torch.linalg.vector_norm(centred_nchw, dim=(2, 3)).square()

@@ -1,0 +1,11 @@
+import torch
+from attnzoo_vision.channel.ceca import CECA
+
+
+def test_the_last_channel_is_next_to_the_first():
+    torch.manual_seed(0)
+    block = CECA(5, kernel_size=3, bias=True).double()
+    x = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+    means, (left, middle, right) = x.mean((2, 3)), block.conv.weight.flatten()
+    signal = left * means.roll(1, 1) + middle * means + right * means.roll(-1, 1) + block.conv.bias
+    torch.testing.assert_close(block(x), x * torch.sigmoid(signal)[:, :, None, None])

@@ -1,0 +1,13 @@
+import torch
+import torch.nn.functional as F
+from attnzoo_vision.channel.eca_ns import ECANS
+
+
+def test_output_is_a_filter_for_each_channel():
+    torch.manual_seed(0)
+    block = ECANS(6, kernel_size=3).double()
+    x = torch.randn(2, 6, 5, 3, dtype=torch.float64)
+    padded = F.pad(x.mean((2, 3)), (1, 1))
+    for channel in range(6):
+        weight = torch.sigmoid(padded[:, channel : channel + 3] @ block.conv.weight[channel, 0])
+        torch.testing.assert_close(block(x)[:, channel], x[:, channel] * weight[:, None, None])

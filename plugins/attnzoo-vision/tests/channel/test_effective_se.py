@@ -1,0 +1,12 @@
+import torch
+import torch.nn.functional as F
+from attnzoo_vision.channel.effective_se import EffectiveSE
+
+
+def test_output_is_the_formula_of_the_authors():
+    torch.manual_seed(0)
+    block = EffectiveSE(6, max_pool=True).double()
+    x = torch.randn(2, 6, 5, 3, dtype=torch.float64)
+    pooled = (x.mean((2, 3)) + x.amax((2, 3))) / 2
+    weight = F.relu6(pooled @ block.mix.weight.T + block.mix.bias + 3) / 6
+    torch.testing.assert_close(block(x), x * weight[:, :, None, None])
