@@ -8,7 +8,7 @@ from attnzoo_vision.ops.pooling import mean_max
 
 
 class LightCBAM(nn.Module):
-    """Scale each channel by a weight from pooled pixels, then each pixel by a weight from pooled channels, one map each.
+    """Scale each channel by a weight from pooled pixels, then each pixel by one from pooled channels; one pooling each.
 
     ``z = x * sigmoid(W2 relu(W1 pool_hw(x)));  y = z * sigmoid(BN(k * pool_c(z)))`` with ``pool = (mean + max) / 2``,
     where ``*`` with ``k`` is a convolution.
@@ -28,7 +28,8 @@ class LightCBAM(nn.Module):
         ValueError: No hidden unit is left, or ``kernel_size`` is even.
 
     Source:
-        Ross Wightman's variant of Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv:1807.06521.
+        Ross Wightman's variant of Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018,
+        arXiv:1807.06521.
         Code: github.com/huggingface/pytorch-image-models, timm 1.0.31, timm/layers/cbam.py, LightCbamModule.
         Deviations: ``nn.Linear`` for 1x1 convolutions; the numbers are the same.
     """

@@ -1,0 +1,83 @@
+"""Coordinate attention: channel weights for every row and for every column."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.activation import get_gate
+from attnzoo_vision.ops.strips import pool_strips, project_strip, scale_by_strips
+
+
+class CoordinateAttention(nn.Module):
+    """Scale each channel by a weight of its row and a weight of its column.
+
+    ``h, w = split(hardswish(BN(W1 [mean_w(x), mean_h(x)])));  y = x * sigmoid(Wh h) * sigmoid(Ww w)``
+
+    Args:
+        channels: Channels of the input.
+        reduction: Divisor of ``channels`` that gives the number of hidden units, rounded down, at least 8.
+        hidden_channels: Number of hidden units, instead of the rule of ``reduction``.
+        bias: Whether the three layers have biases.
+        norm: Whether there is a batch norm after the first layer.
+        gate: Function that makes a weight of a number.
+        shortcut: Whether the input is added to the output.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``reduction`` or ``hidden_channels`` is less than 1, or the gate is unknown.
+
+    Source:
+        Hou et al., "Coordinate Attention for Efficient Mobile Network Design", CVPR 2021, arXiv:2103.02907, eq. 4-8.
+        Authors' code: github.com/houqb/CoordAttention @ 7619bea, coordatt.py and mbv2_ca.py.
+        Deviations: ``nn.Linear`` for their 1x1 convolutions; the numbers are the same. ``norm`` and ``shortcut`` are
+        options of timm's CoordAttn.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 32,
+        hidden_channels: int | None = None,
+        bias: bool = True,
+        norm: bool = True,
+        gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid",
+        shortcut: bool = False,
+    ) -> None:
+        super().__init__()
+        if reduction < 1:
+            message = f"CoordinateAttention: reduction={reduction} is less than 1; the authors use 32"
+            raise ValueError(message)
+        hidden = max(8, channels // reduction) if hidden_channels is None else hidden_channels
+        if hidden < 1:
+            message = f"CoordinateAttention: hidden_channels={hidden} is less than 1; give at least one unit"
+            raise ValueError(message)
+        self.gate = get_gate("CoordinateAttention", gate)
+        self.shortcut = shortcut
+        self.squeeze = nn.Linear(channels, hidden, bias=bias)
+        self.norm = nn.BatchNorm1d(hidden) if norm else None
+        self.height = nn.Linear(hidden, channels, bias=bias)
+        self.width = nn.Linear(hidden, channels, bias=bias)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the weights ``height``, ``(N, C, H, 1)``, and ``width``, ``(N, C, 1, W)``."""
+        height_nch, width_ncw = self._weights(x_nchw)
+        return {"height": height_nch[:, :, :, None], "width": width_ncw[:, :, None, :]}
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each channel scaled by the weights of its row and column."""
+        y_nchw = scale_by_strips(x_nchw, *self._weights(x_nchw))
+        return y_nchw + x_nchw if self.shortcut else y_nchw
+
+    def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        rows_nch, columns_ncw = pool_strips(x_nchw)
+        hidden_nrl = project_strip(self.squeeze, torch.cat([rows_nch, columns_ncw], dim=2))
+        if self.norm is not None:
+            hidden_nrl = self.norm(hidden_nrl)
+        lengths = [rows_nch.shape[2], columns_ncw.shape[2]]
+        rows_nrh, columns_nrw = torch.split(F.hardswish(hidden_nrl), lengths, dim=2)
+        return self.gate(project_strip(self.height, rows_nrh)), self.gate(project_strip(self.width, columns_nrw))

@@ -1,0 +1,41 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from attnzoo_vision.mixed.coordinate_attention import CoordinateAttention
+
+
+def formula(block: CoordinateAttention, x: torch.Tensor) -> torch.Tensor:
+    h, w = x.shape[2:]
+    pooled = torch.cat([x.mean(3), x.mean(2)], dim=2)
+    hidden = F.hardswish(block.norm(block.squeeze(pooled.transpose(1, 2)).transpose(1, 2)))
+    rows, columns = hidden.transpose(1, 2).split([h, w], dim=1)
+    a_h = torch.sigmoid(block.height(rows)).transpose(1, 2)[:, :, :, None]
+    a_w = torch.sigmoid(block.width(columns)).transpose(1, 2)[:, :, None, :]
+    return x * a_h * a_w
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("training", [True, False])
+def test_equals_the_formula(training: bool, layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    block = CoordinateAttention(12, reduction=2).double().train(training)
+    x = torch.randn(2, 12, 5, 7, dtype=torch.float64).contiguous(memory_format=layout)
+    torch.testing.assert_close(block(x), formula(block, x))
+    with torch.no_grad():
+        y = block(x)
+    torch.testing.assert_close(y, formula(block, x))
+    assert y.is_contiguous(memory_format=layout)
+
+
+def test_the_shortcut_adds_the_input() -> None:
+    torch.manual_seed(0)
+    plain, x = CoordinateAttention(8).eval(), torch.randn(2, 8, 4, 3)
+    shortcut = CoordinateAttention(8, shortcut=True).eval()
+    shortcut.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(shortcut(x), plain(x) + x)
+
+
+def test_a_reduction_of_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="CoordinateAttention: reduction=0 is less than 1; the authors use 32"):
+        CoordinateAttention(8, reduction=0)
