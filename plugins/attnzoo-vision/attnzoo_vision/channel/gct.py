@@ -5,13 +5,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.pooling import is_channels_last
+from attnzoo_vision.ops.pooling import square_sum
 
 
 class GCT(nn.Module):
     """Scale each channel by a gate that lets channels compete or cooperate by their norms.
 
-    ``e_c = alpha_c sqrt(sum_hw(x_c^2) + eps)``, ``y_c = x_c (1 + tanh(gamma_c e_c / sqrt(mean_c(e^2) + eps) + beta_c))``
+    ``e_c = alpha_c sqrt(sum_hw(x_c^2) + eps)``
+    ``y_c = x_c (1 + tanh(gamma_c e_c / sqrt(mean_c(e^2) + eps) + beta_c))``
 
     Args:
         channels: Channels of the input.
@@ -56,7 +57,7 @@ class GCT(nn.Module):
     def _gate(self, x_nchw: Tensor) -> Tensor:
         wide_nchw = x_nchw.float() if x_nchw.dtype in (torch.float16, torch.bfloat16) else x_nchw
         if self.mode == "l2":
-            embedding_nc = (_square_sum(wide_nchw) + self.eps).sqrt() * self.alpha
+            embedding_nc = (square_sum(wide_nchw) + self.eps).sqrt() * self.alpha
             norm_n1 = (embedding_nc.square().mean(dim=1, keepdim=True) + self.eps).sqrt()
         else:
             positive_nchw = wide_nchw if self.after_relu else wide_nchw.abs()
@@ -64,11 +65,3 @@ class GCT(nn.Module):
             norm_n1 = embedding_nc.abs().mean(dim=1, keepdim=True) + self.eps
         gate_nc = 1.0 + torch.tanh(embedding_nc * (self.gamma / norm_n1) + self.beta)
         return gate_nc.to(x_nchw.dtype)[:, :, None, None]
-
-
-def _square_sum(x_nchw: Tensor) -> Tensor:
-    """Return the sum of squares over all pixels; the quick kernel has no gradient at zero and no NHWC form."""
-    trained = torch.is_grad_enabled() and x_nchw.requires_grad
-    if trained or torch.compiler.is_compiling() or is_channels_last(x_nchw):
-        return (x_nchw * x_nchw).sum(dim=(2, 3))
-    return torch.linalg.vector_norm(x_nchw, dim=(2, 3)).square()

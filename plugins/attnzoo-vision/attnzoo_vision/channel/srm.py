@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.pooling import global_mean, is_channels_last
+from attnzoo_vision.ops.pooling import global_mean, square_sum
 
 
 class SRM(nn.Module):
@@ -43,18 +43,9 @@ class SRM(nn.Module):
     def _weight(self, x_nchw: Tensor) -> Tensor:
         mean_nc = global_mean(x_nchw)
         # var() costs 25 to 180 reads of the map on a CPU, a difference and a sum of squares 4 to 25
-        squares_nc = _square_sum(x_nchw - mean_nc[:, :, None, None])
-        freedom = torch.sym_max(x_nchw.shape[2] * x_nchw.shape[3] - 1, 1)
+        squares_nc = square_sum(x_nchw - mean_nc[:, :, None, None])
+        freedom = torch.sym_max(x_nchw.shape[2] * x_nchw.shape[3] - 1, 1)  # type: ignore[no-untyped-call]
         deviation_nc = (squares_nc / freedom + self.eps).sqrt()
         style_nc = mean_nc * self.style_weight[:, 0] + deviation_nc * self.style_weight[:, 1]
         weight_nc: Tensor = self.norm(style_nc).sigmoid()
         return weight_nc[:, :, None, None]
-
-
-def _square_sum(centred_nchw: Tensor) -> Tensor:
-    """Return the sum of squares over all pixels; the quick kernel has no gradient at zero and no NHWC form."""
-    trained = torch.is_grad_enabled() and centred_nchw.requires_grad
-    half = centred_nchw.dtype in (torch.float16, torch.bfloat16)
-    if trained or half or torch.compiler.is_compiling() or is_channels_last(centred_nchw):
-        return (centred_nchw * centred_nchw).sum(dim=(2, 3))
-    return torch.linalg.vector_norm(centred_nchw, dim=(2, 3)).square()

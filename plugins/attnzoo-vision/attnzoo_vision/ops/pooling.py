@@ -30,6 +30,19 @@ def mean_max(x_nchw: Tensor) -> Tensor:
     return 0.5 * (global_mean(x_nchw) + global_max(x_nchw))
 
 
+def square_sum(x_nchw: Tensor) -> Tensor:
+    """Return the sum of squares over all pixels, ``(N, C)``.
+
+    The quick kernel has no gradient at zero and no form for channels-last; it is for inference alone.
+    """
+    trained = torch.is_grad_enabled() and x_nchw.requires_grad
+    half = x_nchw.dtype in (torch.float16, torch.bfloat16)
+    if trained or half or torch.compiler.is_compiling() or is_channels_last(x_nchw):
+        return (x_nchw * x_nchw).sum(dim=(2, 3))
+    norm_nc: Tensor = torch.linalg.vector_norm(x_nchw, dim=(2, 3))
+    return norm_nc.square()
+
+
 def is_channels_last(x_nchw: Tensor) -> bool:
     """Say whether the channels of ``x_nchw`` lie innermost in memory, and the pixels do not."""
     return x_nchw.is_contiguous(memory_format=torch.channels_last) and not x_nchw.is_contiguous()
