@@ -1,0 +1,87 @@
+"""Causal grouped-query attention within a sliding window."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from attnzoo_sequence.multi_head.grouped_query_attention import GroupedQueryAttention
+from attnzoo_sequence.ops.attend import attend, attention_weights, visibility
+from attnzoo_sequence.ops.banded import banded_attend
+from attnzoo_sequence.ops.checks import check_positive
+
+
+class SlidingWindowAttention(GroupedQueryAttention):
+    """Grouped-query attention in which a token sees the last ``window_size`` tokens, itself included.
+
+    ``head_h(i) = sum_j softmax_j(rot(q_h,i) . rot(k_g,j) / sqrt(d)) v_g,j`` over ``i - window_size < j <= i``
+
+    Args:
+        embed_dim: Width of the input and output.
+        num_heads: Number of query heads.
+        window_size: Number of tokens that a token sees, itself included.
+        num_kv_heads: Number of key and value heads; left out: ``num_heads``.
+        head_dim: Width of a head; left out: ``embed_dim / num_heads``.
+        bias: Whether queries, keys and values have a bias.
+        output_bias: Whether the output has a bias.
+        rotary_base: Base of the rotary frequencies; None: positions are not told.
+        rotary_layout: Pairs of channels, ``half`` or ``interleaved``.
+        dropout: Probability of dropping an attention weight in training.
+
+    Shape:
+        ``(N, L, C)`` to ``(N, L, C)``; ``mask`` ``(N, L)`` is boolean, True = may attend. Time and memory grow with
+        ``L * window_size``.
+
+    Raises:
+        ValueError: ``window_size`` is not positive; the refusals of grouped-query attention.
+
+    Source:
+        Jiang et al., "Mistral 7B", 2023, arXiv:2310.06825, section 2.
+        Reference: transformers 5.23.0, models/mistral/modeling_mistral.py and masking_utils.py.
+        Deviations: none; other libraries count the window differently (flash-attn: one less, x-transformers: one more).
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        window_size: int = 4096,
+        num_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        bias: bool = False,
+        output_bias: bool = False,
+        rotary_base: float | None = 10000.0,
+        rotary_layout: Literal["half", "interleaved"] = "half",
+        dropout: float = 0.0,
+    ) -> None:
+        check_positive("SlidingWindowAttention", window_size=window_size)
+        super().__init__(
+            embed_dim,
+            num_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
+            bias=bias,
+            output_bias=output_bias,
+            rotary_base=rotary_base,
+            rotary_layout=rotary_layout,
+            dropout=dropout,
+        )
+        self.window_size = window_size
+
+    def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
+        """Return ``attention`` ``(N, num_heads, L, L)``, zero outside the window."""
+        query_nhld, key_ngld, _ = self.project(query_nlc)
+        visible = visibility(query_nhld, key_ngld, mask_nm=mask_nl, causal=True, window_size=self.window_size)
+        return {"attention": attention_weights(query_nhld, key_ngld, visible=visible)}
+
+    def read(self, query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor, mask_nm: Tensor | None) -> Tensor:
+        """Return what each query head reads, ``(N, H, L, d)``; long inputs in blocks of one window."""
+        length, dropout = query_nhld.shape[2], self.dropout if self.training else 0.0
+        if length > 2 * self.window_size:
+            return banded_attend(
+                query_nhld, key_ngmd, value_ngmd, self.window_size, mask_nl=mask_nm, dropout=dropout
+            )
+        if length <= self.window_size:
+            return super().read(query_nhld, key_ngmd, value_ngmd, mask_nm)
+        visible = visibility(query_nhld, key_ngmd, mask_nm=mask_nm, causal=True, window_size=self.window_size)
+        return attend(query_nhld, key_ngmd, value_ngmd, visible=visible, dropout=dropout)
