@@ -95,8 +95,8 @@ class GroupedQueryAttention(nn.Module):
 
     def project(self, query_nlc: Tensor, offset: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Return turned queries ``(N, H, L, d)``, turned keys and values ``(N, G, L, d)``; the first is at ``offset``."""
-        query_nhld = self.norm_query(split_heads(self.query(query_nlc), self.num_heads))
-        key_ngld = self.norm_key(split_heads(self.key(query_nlc), self.num_kv_heads))
+        query_nhld = split_heads(self.norm_query(self.query(query_nlc)), self.num_heads)
+        key_ngld = split_heads(self.norm_key(self.key(query_nlc)), self.num_kv_heads)
         value_ngld = split_heads(self.value(query_nlc), self.num_kv_heads)
         if self.rotary_base is not None:
             cos_lp, sin_lp = rotary_tables(query_nhld, rotary_dim=self.head_dim, base=self.rotary_base, offset=offset)
@@ -104,13 +104,13 @@ class GroupedQueryAttention(nn.Module):
             key_ngld = rotate(key_ngld, cos_lp, sin_lp, self.rotary_layout)
         return query_nhld, key_ngld, value_ngld
 
-    def norm_query(self, query_nhld: Tensor) -> Tensor:
-        """Return the queries as they are; heirs norm them here, before the rotation."""
-        return query_nhld
+    def norm_query(self, query_nlc: Tensor) -> Tensor:
+        """Return the queries of all heads as they are; heirs norm them here, before the rotation."""
+        return query_nlc
 
-    def norm_key(self, key_ngld: Tensor) -> Tensor:
-        """Return the keys as they are; heirs norm them here, before the rotation."""
-        return key_ngld
+    def norm_key(self, key_nlc: Tensor) -> Tensor:
+        """Return the keys of all heads as they are; heirs norm them here, before the rotation."""
+        return key_nlc
 
     def read(self, query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor, mask_nm: Tensor | None) -> Tensor:
         """Return what each query head reads, ``(N, H, L, d)``."""

@@ -1,5 +1,7 @@
 """Causal attention within a window in linear time: blocks of queries against their own and the previous block of keys."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,9 +17,13 @@ def banded_attend(
     *,
     mask_nl: Tensor | None = None,
     dropout: float = 0.0,
+    read: Callable[..., Tensor] = attend,
 ) -> Tensor:
-    """Return attention in which query ``i`` sees the keys ``i - window_size < j <= i``; no ``(l, l)`` tensor is made."""
-    batch, heads, length, width = query_nhld.shape
+    """Return attention in which query ``i`` sees the keys ``i - window_size < j <= i``; no ``(l, l)`` tensor is made.
+
+    ``read`` attends within the blocks; it is called as ``attend`` is.
+    """
+    batch, _, length, _ = query_nhld.shape
     blocks = -(-length // window_size)
     missing = blocks * window_size - length
     query = _blocks(F.pad(query_nhld, (0, 0, 0, missing)), window_size)
@@ -28,8 +34,8 @@ def banded_attend(
         seen = F.pad(mask_nl, (window_size, missing)).unfold(1, 2 * window_size, window_size)
         visible = visible & seen[:, :, None]
     visible = visible.expand(batch, -1, -1, -1).flatten(0, 1)[:, None]
-    read = attend(query, key, value, visible=visible, dropout=dropout)
-    return read.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
+    read_bhwd = read(query, key, value, visible=visible, dropout=dropout)
+    return read_bhwd.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
 
 
 def _blocks(x_nhld: Tensor, window_size: int) -> Tensor:

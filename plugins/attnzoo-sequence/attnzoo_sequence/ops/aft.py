@@ -1,0 +1,27 @@
+"""The average that all attention-free transformers share: a linear map over positions of ``exp(k) v`` and of ``exp(k)``."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def weighted_average(
+    key_nlr: Tensor, value_nlr: Tensor, mask_nl: Tensor | None, mix: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return ``mix(exp(k) v) / mix(exp(k))`` for a ``mix`` that sums over the positions of ``(n, l, r)``; zero for 0 / 0."""
+    top_n1r = key_nlr.detach()
+    if mask_nl is not None:
+        top_n1r = top_n1r.masked_fill(~mask_nl[..., None], torch.finfo(key_nlr.dtype).min)
+    exponent_nlr = key_nlr - top_n1r.amax(dim=1, keepdim=True)
+    if mask_nl is not None:
+        exponent_nlr = exponent_nlr.masked_fill(~mask_nl[..., None], -torch.inf)
+    weight_nlr = exponent_nlr.exp()
+    both = mix(torch.cat([weight_nlr * value_nlr, weight_nlr], dim=-1))
+    total, norm = both.chunk(2, dim=-1)
+    return total / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+
+
+def apply_gate(query_nlr: Tensor, average_nlr: Tensor) -> Tensor:
+    """Return ``sigmoid(query) * average``."""
+    return torch.sigmoid(query_nlr) * average_nlr
