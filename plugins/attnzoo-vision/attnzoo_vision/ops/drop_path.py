@@ -1,0 +1,13 @@
+"""Stochastic depth."""
+
+from torch import Tensor
+
+
+def drop_path(x: Tensor, probability: float) -> Tensor:
+    """Return ``x`` with each sample (first axis) zeroed with ``probability`` and the others scaled to keep the mean.
+
+    For training only; the caller leaves it out in evaluation.
+    """
+    keep = 1.0 - probability
+    mask = x.new_empty((x.shape[0],) + (1,) * (x.dim() - 1)).bernoulli_(keep).div_(keep)
+    return x * mask

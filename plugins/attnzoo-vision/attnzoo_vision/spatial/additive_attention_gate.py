@@ -1,0 +1,54 @@
+"""The simple attention gate that most Attention U-Net code has."""
+
+import torch
+from torch import Tensor, nn
+
+
+class AdditiveAttentionGate(nn.Module):
+    """Weight the pixels of a skip feature by its sum with a gating signal of the same size.
+
+    ``y = x * sigmoid(BN(psi relu(BN(Wx x) + BN(Wg g))))``
+
+    Args:
+        channels: Channels of the skip feature.
+        gating_channels: Channels of the gating signal.
+        hidden_channels: Channels that both are compared in; None means half of ``channels``.
+
+    Shape:
+        ``x_nchw`` ``(N, C, H, W)`` and ``gate_nghw`` ``(N, gating_channels, H, W)`` to ``(N, C, H, W)``; any H and W
+        from 1 on.
+
+    Raises:
+        ValueError: ``hidden_channels`` is below 1.
+
+    Source:
+        After Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas", MIDL 2018, arXiv:1804.03999.
+        Code: github.com/LeeJunHyun/Image_Segmentation @ 5e9da93, network.py, class Attention_block, which differs from
+        the authors' block: no stride, no output convolution, and a norm in front of the sigmoid.
+        Deviations: none from that code.
+    """
+
+    def __init__(self, channels: int, gating_channels: int, *, hidden_channels: int | None = None) -> None:
+        super().__init__()
+        hidden = max(channels // 2, 1) if hidden_channels is None else hidden_channels
+        if hidden < 1:
+            message = f"AdditiveAttentionGate: hidden_channels={hidden} must be at least 1"
+            raise ValueError(message)
+        self.skip = nn.Conv2d(channels, hidden, 1)
+        self.skip_norm = nn.BatchNorm2d(hidden)
+        self.gate = nn.Conv2d(gating_channels, hidden, 1)
+        self.gate_norm = nn.BatchNorm2d(hidden)
+        self.psi = nn.Conv2d(hidden, 1, 1)
+        self.psi_norm = nn.BatchNorm2d(1)
+
+    def forward(self, x_nchw: Tensor, gate_nghw: Tensor) -> Tensor:
+        """Return the gated skip feature."""
+        return x_nchw * self._weight(x_nchw, gate_nghw)
+
+    def attention(self, x_nchw: Tensor, gate_nghw: Tensor) -> dict[str, Tensor]:
+        """Return ``spatial``, the weight of each pixel, ``(N, 1, H, W)``."""
+        return {"spatial": self._weight(x_nchw, gate_nghw)}
+
+    def _weight(self, x_nchw: Tensor, gate_nghw: Tensor) -> Tensor:
+        sum_nrhw = self.skip_norm(self.skip(x_nchw)) + self.gate_norm(self.gate(gate_nghw))
+        return torch.sigmoid(self.psi_norm(self.psi(torch.relu_(sum_nrhw))))

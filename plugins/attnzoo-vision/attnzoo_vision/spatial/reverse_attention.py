@@ -1,0 +1,70 @@
+"""Reverse attention of RAS."""
+
+import torch
+from torch import Tensor, nn
+
+_DEPTH = 3
+
+
+class ReverseAttention(nn.Module):
+    """Refine a coarse prediction by features of the places that it leaves out.
+
+    ``y = p + conv(conv3(gate * relu(BN(W x))))``, ``gate = sigmoid(-p)``, ``conv3`` three times ``relu(BN(conv(x)))``
+
+    Args:
+        channels: Channels of the side feature.
+        hidden_channels: Channels of the convolutions.
+        norm: Normalise behind each convolution but the last (version 2 of the code). Without (version 1) nothing
+            stands between the first convolution and the gate, neither norm nor ReLU.
+
+    Shape:
+        ``x_nchw`` ``(N, C, H, W)`` and ``prediction_n1hw`` ``(N, 1, H, W)``, logits of the coarser stage resized to the
+        size of ``x_nchw``, to refined logits ``(N, 1, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``hidden_channels`` is below 1.
+
+    Source:
+        Chen et al., "Reverse Attention for Salient Object Detection", ECCV 2018, arXiv:1807.09940, eq. 2-4, and
+        "Reverse Attention Based Residual Network for Salient Object Detection", IEEE TIP 2020.
+        Authors' code: github.com/ShuhanChen/RAS-pytorch @ 67ea6c3, v2/RAS.py and v1/RAS.py.
+        Deviations: none from the PyTorch code. The Caffe model of the first paper gates the feature before the 1x1
+        convolution and has two hidden layers in place of three; its weights do not fit here.
+    """
+
+    def __init__(self, channels: int, *, hidden_channels: int = 64, norm: bool = True) -> None:
+        super().__init__()
+        if hidden_channels < 1:
+            message = f"ReverseAttention: hidden_channels={hidden_channels} must be at least 1"
+            raise ValueError(message)
+        self.reduce = nn.Conv2d(channels, hidden_channels, 1)
+        self.reduce_norm = nn.BatchNorm2d(hidden_channels) if norm else None
+        self.convs = nn.ModuleList(nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1) for _ in range(_DEPTH))
+        norms = [nn.BatchNorm2d(hidden_channels) if norm else nn.Identity() for _ in range(_DEPTH)]
+        self.norms = nn.ModuleList(norms)
+        self.score = nn.Conv2d(hidden_channels, 1, 3, padding=1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights: Kaiming normal and no bias with norm (version 2), small and normal without (version 1)."""
+        for layer in (self.reduce, *self.convs, self.score):
+            if self.reduce_norm is None:
+                nn.init.normal_(layer.weight, std=0.01)
+            else:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x_nchw: Tensor, prediction_n1hw: Tensor) -> Tensor:
+        """Return the refined logits."""
+        y_nrhw = self.reduce(x_nchw)
+        if self.reduce_norm is not None:
+            y_nrhw = torch.relu_(self.reduce_norm(y_nrhw))
+        y_nrhw = y_nrhw * torch.sigmoid(-prediction_n1hw)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            y_nrhw = torch.relu(norm(conv(y_nrhw)))
+        refined_n1hw: Tensor = self.score(y_nrhw)
+        return prediction_n1hw + refined_n1hw
+
+    def attention(self, x_nchw: Tensor, prediction_n1hw: Tensor) -> dict[str, Tensor]:
+        """Return ``gate``, one minus the coarse probability, ``(N, 1, H, W)``."""
+        return {"gate": torch.sigmoid(-prediction_n1hw)}
