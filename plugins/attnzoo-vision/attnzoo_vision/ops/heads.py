@@ -1,0 +1,55 @@
+"""Multi-head attention on tokens: splitting, merging, the fused product and the map it never makes."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnzoo_vision.ops.tokens import is_channels_last
+
+
+def split_heads(x_nlc: Tensor, heads: int) -> Tensor:
+    """Return ``(N, heads, L, C / heads)``, a view."""
+    return x_nlc.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(y_ngld: Tensor) -> Tensor:
+    """Return ``(N, L, heads * D)``."""
+    return y_ngld.transpose(1, 2).flatten(2)
+
+
+def heads_to_map(y_ngld: Tensor, like_nchw: Tensor) -> Tensor:
+    """Return the map ``(N, heads * D, H, W)`` in the memory layout of ``like_nchw``, whose H and W it has."""
+    if is_channels_last(like_nchw):
+        return merge_heads(y_ngld).transpose(1, 2).unflatten(2, like_nchw.shape[2:])
+    return y_ngld.transpose(2, 3).flatten(1, 2).contiguous().unflatten(2, like_nchw.shape[2:])
+
+
+def attend_heads(
+    query_ngld: Tensor,
+    key_ngmd: Tensor,
+    value_ngme: Tensor,
+    *,
+    scale: float,
+    bias: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Return ``softmax(scale * query key^T + bias) value`` without forming the map, ``(N, G, L, E)``.
+
+    The fused kernels want one width for keys and values, so the narrower is filled with zeros, which changes nothing.
+    """
+    width, value_width = query_ngld.shape[-1], value_ngme.shape[-1]
+    if width < value_width:
+        query_ngld = F.pad(query_ngld, (0, value_width - width))
+        key_ngmd = F.pad(key_ngmd, (0, value_width - width))
+    elif value_width < width:
+        value_ngme = F.pad(value_ngme, (0, width - value_width))
+    y_ngle = F.scaled_dot_product_attention(
+        query_ngld, key_ngmd, value_ngme, attn_mask=bias, dropout_p=dropout, scale=scale
+    )
+    return y_ngle[..., :value_width]
+
+
+def attention_map(query_ngld: Tensor, key_ngmd: Tensor, *, scale: float, bias: Tensor | None = None) -> Tensor:
+    """Return the map ``(N, G, L, M)`` that :func:`attend_heads` never makes."""
+    logits_nglm = torch.matmul(query_ngld * scale, key_ngmd.transpose(-2, -1))
+    return torch.softmax(logits_nglm if bias is None else logits_nglm + bias, dim=-1)

@@ -1,0 +1,66 @@
+"""Contextual transformer layer."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
+from attnzoo_vision.ops.conv_norm import ConvNorm
+
+
+class CoTLayer(nn.Module):
+    """Sum values over each pixel's neighbourhood with weights from the pixel and its context; mix with the context.
+
+    ``k = relu(norm(conv_k x))``, ``w = group_norm(W2 relu(norm(W1 [x, k])))``,
+    ``d = silu(norm(sum_tap w_tap shift_tap(norm(V x))))``, ``y = a_d d + a_k k`` with ``a = softmax(fusion(mean(d + k)))``.
+    The weights are not normalised by a softmax; channels ``c`` and ``c + C / 8`` share them.
+
+    Args:
+        channels: Channels of input and output, divisible by 8.
+        kernel_size: Size of the neighbourhood and of the context convolution, an odd number.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``channels`` is not divisible by 8, or ``kernel_size`` is even.
+
+    Source:
+        Li et al., "Contextual Transformer Networks for Visual Recognition", TPAMI 2022, arXiv:2107.12292, sec. 3.2.
+        Authors' code: github.com/JDAI-CV/CoTNet @ 895e024, models/cotnet.py, class CotLayer.
+        Deviations: ``nn.Linear`` for convolutions of a pooled value. One sample alone is normalised in the fusion with
+        the running statistics in training, where theirs raises.
+    """
+
+    def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
+        super().__init__()
+        if channels % 8:
+            message = f"CoTLayer: channels={channels} is not divisible by 8"
+            raise ValueError(message)
+        if kernel_size % 2 == 0:
+            message = f"CoTLayer: kernel_size={kernel_size} must be odd"
+            raise ValueError(message)
+        self.kernel_size = kernel_size
+        taps = kernel_size**2
+        self.context = ConvNorm(channels, channels, kernel_size=kernel_size, groups=4)
+        self.embed = ConvNorm(2 * channels, channels // 2)
+        self.weight = nn.Conv2d(channels // 2, taps * channels // 8, 1)
+        self.weight_norm = nn.GroupNorm(channels // 8, taps * channels // 8)
+        self.value = ConvNorm(channels, channels, relu=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.fusion = Fusion(channels, max(channels // 2, 32))
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the mix of the dynamic sums and the static context."""
+        return self.fusion(*self._maps(x_nchw))
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``fusion``, the weights of the dynamic and the static map of each channel."""
+        return {"fusion": self.fusion.weights(*self._maps(x_nchw))}
+
+    def _maps(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        context_nchw = self.context(x_nchw)
+        hidden_nchw = self.embed(torch.cat([x_nchw, context_nchw], dim=1))
+        weight_nkhw = self.weight_norm(self.weight(hidden_nchw))
+        y_nchw = aggregate_locally(self.value(x_nchw), weight_nkhw, self.kernel_size, 1, self.kernel_size**2)
+        return F.silu(self.norm(y_nchw)), context_nchw
