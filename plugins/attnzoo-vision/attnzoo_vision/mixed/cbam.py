@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import get_gate
 from attnzoo_vision.ops.axis_pooling import max_over_channels, mean_over
+from attnzoo_vision.ops.plane_conv import convolve_to_plane
 from attnzoo_vision.ops.pooling import global_max, global_mean
 
 Pool = Literal["avg", "max", "lp", "lse"]
@@ -106,7 +107,7 @@ class CBAM(nn.Module):
     def _spatial_weight(self, x_nchw: Tensor) -> Tensor:
         maps_n2hw = torch.cat([max_over_channels(x_nchw), mean_over(x_nchw, 1, keepdim=True)], dim=1)
         kernels_12kk = torch.cat([self.kernel_max, self.kernel_mean], dim=1)
-        return self.gate(self.norm(F.conv2d(maps_n2hw, kernels_12kk, padding="same")))
+        return self.gate(self.norm(convolve_to_plane(maps_n2hw, kernels_12kk)))
 
 
 def _pool(x_nchw: Tensor, kind: Pool) -> Tensor:

@@ -1,0 +1,80 @@
+"""BAM: a weight for each element, from one number for each channel and one for each pixel."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.axis_pooling import channels_last_view
+from attnzoo_vision.ops.pooling import global_mean
+
+
+class BAM(nn.Module):
+    """Add to the input its product with a weight made of a channel answer and a pixel answer.
+
+    ``y = x * (1 + sigmoid(channel(mean_hw(x)) * spatial(x)))``; ``channel`` is linear, BN, ReLU, linear, and ``spatial``
+    is a 1x1 convolution and two dilated 3x3 convolutions, each with BN and ReLU, then a 1x1 convolution to one plane.
+
+    Args:
+        channels: Channels of the input.
+        reduction: Divisor of ``channels`` that gives the channels inside both branches, rounded down.
+        dilation: Distance of the taps of the 3x3 convolutions in pixels.
+        combine: ``product`` of the two answers, as in the authors' code and weights, or their ``sum``, as in the paper.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on; in training N from 2 on.
+
+    Raises:
+        ValueError: No channel is left inside, or ``combine`` is unknown.
+
+    Source:
+        Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, arXiv:1807.06514, eq. 1-5.
+        Authors' code: github.com/Jongchan/attention-module @ 459efad, MODELS/bam.py.
+        Deviations: the mean is taken over the whole map; the authors' window is a square with the side H.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        dilation: int = 4,
+        combine: Literal["product", "sum"] = "product",
+    ) -> None:
+        super().__init__()
+        hidden = channels // reduction
+        if hidden < 1:
+            message = f"BAM: reduction={reduction} leaves no channel of channels={channels}; make it at most {channels}"
+            raise ValueError(message)
+        if combine not in ("product", "sum"):
+            message = f"BAM: combine={combine!r} must be 'product' or 'sum'"
+            raise ValueError(message)
+        self.combine = combine
+        self.channel = nn.Sequential(
+            nn.Linear(channels, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, channels)
+        )
+        layers: list[nn.Module] = [nn.Conv2d(channels, hidden, 1), nn.BatchNorm2d(hidden), nn.ReLU()]
+        for _ in range(2):
+            dilated = nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation)
+            layers += [dilated, nn.BatchNorm2d(hidden), nn.ReLU()]
+        self.spatial = nn.Sequential(*layers, nn.Conv2d(hidden, 1, 1))
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the answers to be combined: ``channel``, ``(N, C, 1, 1)``, and ``spatial``, ``(N, 1, H, W)``."""
+        return {"channel": self.channel(global_mean(x_nchw))[:, :, None, None], "spatial": self.spatial(x_nchw)}
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw`` plus its product with the weights."""
+        channel_nc, spatial_n1hw = self.channel(global_mean(x_nchw)), self.spatial(x_nchw)
+        x_nhwc = channels_last_view(x_nchw)
+        if x_nhwc is None:
+            return self._weighted(x_nchw, channel_nc[:, :, None, None], spatial_n1hw)
+        y_nhwc = self._weighted(x_nhwc, channel_nc[:, None, None, :], spatial_n1hw.permute(0, 2, 3, 1))
+        return y_nhwc.permute(0, 3, 1, 2)
+
+    def _weighted(self, x: Tensor, channel: Tensor, spatial: Tensor) -> Tensor:
+        answer = channel * spatial if self.combine == "product" else channel + spatial
+        if torch.is_grad_enabled() or answer.dtype != x.dtype:
+            return torch.addcmul(x, x, torch.sigmoid(answer).to(x.dtype))
+        weight = answer.sigmoid_()
+        return torch.addcmul(x, x, weight, out=weight) if not torch.compiler.is_compiling() else x + x * weight

@@ -1,0 +1,60 @@
+"""scSE: a weight for each channel and a weight for each pixel, side by side."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.pooling import global_mean
+
+
+class SCSE(nn.Module):
+    """Scale by channel weights and by pixel weights, and take the larger of the two products, or their sum.
+
+    ``y = max(x * sigmoid(W2 relu(W1 mean_hw(x) + b1) + b2), x * sigmoid(w . x + b))``
+
+    Args:
+        channels: Channels of the input.
+        reduction: Divisor of ``channels`` that gives the number of hidden units, rounded down.
+        combine: ``max`` of the two products, as in the authors' code, or their ``sum``, as in the first paper.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: No hidden unit is left, or ``combine`` is unknown.
+
+    Source:
+        Roy et al., "Concurrent Spatial and Channel Squeeze & Excitation in Fully Convolutional Networks", MICCAI 2018,
+        arXiv:1803.02579, eq. 1-3, and IEEE TMI 38(2), 2019, arXiv:1808.08127.
+        Authors' code: github.com/ai-med/squeeze_and_excitation @ acdd26e.
+        Deviations: none in the numbers; the optional few-shot weights of their spatial part are left out.
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 2, combine: Literal["max", "sum"] = "max") -> None:
+        super().__init__()
+        hidden = channels // reduction
+        if hidden < 1:
+            message = f"SCSE: reduction={reduction} leaves no hidden unit of channels={channels}; at most {channels}"
+            raise ValueError(message)
+        if combine not in ("max", "sum"):
+            message = f"SCSE: combine={combine!r} must be 'max' or 'sum'"
+            raise ValueError(message)
+        self.combine = combine
+        self.squeeze = nn.Linear(channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+        self.spatial = nn.Conv2d(channels, 1, 1)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the weights ``channel``, ``(N, C, 1, 1)``, and ``spatial``, ``(N, 1, H, W)``."""
+        hidden_nr = torch.relu(self.squeeze(global_mean(x_nchw)))
+        channel_nc11 = torch.sigmoid(self.excite(hidden_nr))[:, :, None, None]
+        return {"channel": channel_nc11, "spatial": torch.sigmoid(self.spatial(x_nchw))}
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the larger (or the sum) of the two scaled maps."""
+        weights = self.attention(x_nchw)
+        by_channel_nchw = x_nchw * weights["channel"]
+        if self.combine == "max":
+            return torch.maximum(by_channel_nchw, x_nchw * weights["spatial"])
+        return by_channel_nchw + x_nchw * weights["spatial"]

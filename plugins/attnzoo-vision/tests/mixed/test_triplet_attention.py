@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from attnzoo_vision.mixed.triplet_attention import TripletAttention
+
+
+def formula(block: TripletAttention, x: torch.Tensor) -> torch.Tensor:
+    def gated(gate: torch.nn.Module, z: torch.Tensor) -> torch.Tensor:
+        pooled = torch.cat([z.amax(1, keepdim=True), z.mean(1, keepdim=True)], dim=1)
+        return z * torch.sigmoid(gate.norm(gate.conv(pooled)))
+
+    branches = [
+        gated(block.channel_width, x.permute(0, 2, 1, 3)).permute(0, 2, 1, 3),
+        gated(block.height_channel, x.permute(0, 3, 2, 1)).permute(0, 3, 2, 1),
+    ]
+    if block.height_width is not None:
+        branches.append(gated(block.height_width, x))
+    return sum(branches) / len(branches)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(2, 5, 7, 6), (1, 64, 17, 20)])
+@pytest.mark.parametrize("spatial", [True, False])
+def test_equals_the_formula(spatial: bool, shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    block = TripletAttention(spatial=spatial).double().eval()
+    x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=layout)
+    expected = formula(block, x).detach()
+    torch.testing.assert_close(block(x).detach(), expected)
+    with torch.no_grad():
+        y = block(x)
+    torch.testing.assert_close(y, expected)
+    assert y.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(block.train()(x), formula(block, x))
+
+
+def test_an_even_kernel_is_refused() -> None:
+    with pytest.raises(ValueError, match="TripletAttention: kernel_size=4 is not odd; the authors use 7 or 3"):
+        TripletAttention(kernel_size=4)
