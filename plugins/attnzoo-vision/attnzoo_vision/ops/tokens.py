@@ -1,0 +1,59 @@
+"""Maps as tokens: views and 1x1 projections that keep the memory layout of the map.
+
+A contiguous map ``(N, C, H, W)`` is ``(N, C, L)`` in memory, a channels-last one ``(N, L, C)``. Both have views of
+both kinds; these helpers choose the matrix product that needs no copy.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def as_tokens(x_ncs: Tensor) -> Tensor:
+    """Return ``(N, L, C)``, a view of a contiguous or channels-last map with any number of spatial axes."""
+    return x_ncs.flatten(2).transpose(1, 2)
+
+
+def is_channels_last(x_ncs: Tensor) -> bool:
+    """Return whether the channels of ``x_ncs`` lie side by side in memory."""
+    return as_tokens(x_ncs).is_contiguous() and not x_ncs.is_contiguous()
+
+
+def project(x_ncs: Tensor, weight_oc: Tensor, bias_o: Tensor | None = None) -> Tensor:
+    """Return the tokens of a 1x1 convolution of ``x_ncs``: contiguous ``(N, L, O)``."""
+    x_nlc = as_tokens(x_ncs)
+    if x_nlc.is_contiguous():
+        return F.linear(x_nlc, weight_oc, bias_o)
+    weight_nco = weight_oc.t().expand(x_nlc.shape[0], -1, -1)
+    if bias_o is None:
+        return torch.bmm(x_nlc, weight_nco)
+    return torch.baddbmm(bias_o, x_nlc, weight_nco)
+
+
+def project_back(y_nld: Tensor, weight_cd: Tensor, bias_c: Tensor | None, like_ncs: Tensor) -> Tensor:
+    """Return the map of a 1x1 convolution of tokens, with the spatial sizes and the memory layout of ``like_ncs``."""
+    if is_channels_last(like_ncs):
+        return torch.unflatten(F.linear(y_nld, weight_cd, bias_c), 1, like_ncs.shape[2:]).movedim(-1, 1)
+    weight_ncd = weight_cd.expand(y_nld.shape[0], -1, -1)
+    y_ndl = y_nld.transpose(1, 2)
+    y_ncl = torch.bmm(weight_ncd, y_ndl) if bias_c is None else torch.baddbmm(bias_c[:, None], weight_ncd, y_ndl)
+    return torch.unflatten(y_ncl, 2, like_ncs.shape[2:])
+
+
+def add_shortcut(y_ncs: Tensor, x_ncs: Tensor) -> Tensor:
+    """Return ``y_ncs + x_ncs``; ``y_ncs`` must be fresh and not needed by its own backward."""
+    return y_ncs.add_(x_ncs) if y_ncs.dtype == x_ncs.dtype else y_ncs + x_ncs
+
+
+def max_pool(x_ncs: Tensor, size: int | list[int] | tuple[int, ...]) -> Tensor:
+    """Return the max-pooled map, one window size for all spatial axes or one for each; ``x_ncs`` itself for size 1."""
+    axes = x_ncs.dim() - 2
+    sizes = [size] * axes if isinstance(size, int) else list(size)
+    if all(length == 1 for length in sizes):
+        return x_ncs
+    if len(sizes) != axes:
+        message = f"pool_size={size!r} has {len(sizes)} sizes, the input has {axes} spatial axes"
+        raise ValueError(message)
+    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[axes - 1]
+    y_ncs: Tensor = pool(x_ncs, sizes)
+    return y_ncs

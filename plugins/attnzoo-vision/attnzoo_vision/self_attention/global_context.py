@@ -1,0 +1,136 @@
+"""Global context block (GCNet)."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
+from attnzoo_vision.ops.pooling import global_mean
+from attnzoo_vision.ops.tokens import is_channels_last
+
+
+class GlobalContext(nn.Module):
+    """Add to every position, or scale it by, a vector made from the attention-weighted mean of all positions.
+
+    ``c = x @ softmax_l(w x)``; ``t(c) = W2 relu(layer_norm(W1 c))``;
+    ``y = x * sigmoid(t_scale(c)) + t_add(c)``, of which ``fusion`` keeps one term or both
+
+    Args:
+        channels: Channels of the input.
+        reduction: Divisor of ``channels`` that gives the number of hidden units (rounded down, at least 1).
+        hidden_channels: Number of hidden units; replaces ``reduction``.
+        pooling: How the context is pooled: ``attention`` over positions, or their ``mean``.
+        fusion: ``add`` the transformed context, ``scale`` by its gate, or scale and then add (``scale-add``).
+        activation: Nonlinearity between the two layers of a transform.
+        gate: Squashing function of the scale.
+        eps: Constant in the layer norm.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: A choice is not known, or a number of hidden units is below 1.
+
+    Source:
+        Cao et al., "GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond", ICCVW 2019,
+        arXiv:1904.11492. Authors' code: github.com/xvjiarui/GCNet @ 029db54, mmdet/ops/gcb/context_block.py.
+        Deviations: linear layers for 1x1 convolutions of a single position. The bias of the attention logits is kept
+        because checkpoints hold it; the softmax cancels it.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        hidden_channels: int | None = None,
+        pooling: Literal["attention", "mean"] = "attention",
+        fusion: Literal["add", "scale", "scale-add"] = "add",
+        activation: Activation = "relu",
+        gate: Gate = "sigmoid",
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        _check("pooling", pooling, ("attention", "mean"))
+        _check("fusion", fusion, ("add", "scale", "scale-add"))
+        if reduction < 1:
+            message = f"GlobalContext: reduction={reduction} is not a divisor; give a number from 1 on"
+            raise ValueError(message)
+        hidden = max(1, channels // reduction) if hidden_channels is None else hidden_channels
+        if hidden < 1:
+            message = f"GlobalContext: hidden_channels={hidden} leaves no hidden unit; give a number from 1 on"
+            raise ValueError(message)
+        self.gate = get_gate("GlobalContext", gate)
+        self.attend = nn.Linear(channels, 1) if pooling == "attention" else None
+        function = get_activation("GlobalContext", activation)
+        self.scale = _Transform(channels, hidden, function, eps) if fusion != "add" else None
+        self.add = _Transform(channels, hidden, function, eps) if fusion != "scale" else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as the authors do: the last layers are zero, so that ``fusion="add"`` starts as the identity."""
+        if self.attend is not None:
+            nn.init.kaiming_normal_(self.attend.weight, mode="fan_in", nonlinearity="relu")
+            nn.init.zeros_(self.attend.bias)
+        for transform in (self.scale, self.add):
+            if transform is not None:
+                nn.init.zeros_(transform.expand.weight)
+                nn.init.zeros_(transform.expand.bias)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw`` with the global context fused in."""
+        context_nc = self._pool(x_nchw)
+        y_nchw = x_nchw
+        if self.scale is not None:
+            weight_nc = self.gate(self.scale(context_nc))
+            y_nchw = y_nchw * weight_nc[:, :, None, None]
+        if self.add is not None:
+            y_nchw = y_nchw + self.add(context_nc)[:, :, None, None]
+        return y_nchw
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the weight of each position in the context as ``spatial``, or nothing for the plain mean."""
+        if self.attend is None:
+            return {}
+        return {"spatial": torch.unflatten(self._weights(x_nchw, self.attend), 2, x_nchw.shape[2:])}
+
+    def _pool(self, x_nchw: Tensor) -> Tensor:
+        if self.attend is None:
+            return global_mean(x_nchw)
+        weight_n1l = self._weights(x_nchw, self.attend)
+        x_ncl = x_nchw.flatten(2)
+        if is_channels_last(x_nchw):
+            return torch.bmm(weight_n1l, x_ncl.transpose(1, 2)).squeeze(1)
+        return torch.bmm(x_ncl, weight_n1l.transpose(1, 2)).squeeze(2)
+
+    def _weights(self, x_nchw: Tensor, attend: nn.Linear) -> Tensor:
+        x_ncl = x_nchw.flatten(2)
+        if is_channels_last(x_nchw):
+            logits_n1l = attend(x_ncl.transpose(1, 2)).transpose(1, 2)
+        else:
+            # bmm of the expanded weight: matmul would copy the map transposed first
+            logits_n1l = torch.baddbmm(attend.bias, attend.weight.expand(x_ncl.shape[0], -1, -1), x_ncl)
+        return torch.softmax(logits_n1l, dim=2)
+
+
+class _Transform(nn.Module):
+    """Bottleneck of two linear layers with a layer norm over the hidden units."""
+
+    def __init__(self, channels: int, hidden: int, activation: Callable[[Tensor], Tensor], eps: float) -> None:
+        super().__init__()
+        self.activation = activation
+        self.reduce = nn.Linear(channels, hidden)
+        self.norm = nn.LayerNorm(hidden, eps=eps)
+        self.expand = nn.Linear(hidden, channels)
+
+    def forward(self, context_nc: Tensor) -> Tensor:
+        output_nc: Tensor = self.expand(self.activation(self.norm(self.reduce(context_nc))))
+        return output_nc
+
+
+def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        message = f"GlobalContext: {name}={value!r} is not known; use one of {', '.join(map(repr, choices))}"
+        raise ValueError(message)

@@ -1,0 +1,193 @@
+"""Non-local block with its four pairwise functions."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.pairwise import attend, dot_product, pairwise_relu_sum
+from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, max_pool, project, project_back
+
+Mode = Literal["embedded_gaussian", "gaussian", "dot_product", "concatenation"]
+
+
+class NonLocal(nn.Module):
+    """Add to each position a weighted sum over all positions; the weights come from pairs of positions.
+
+    ``y_i = x_i + norm(W_out sum_j w_ij g_j + b_out)`` with ``theta, phi, g`` linear in ``x`` and
+
+    - embedded_gaussian: ``w_i = softmax_j(scale * theta_i . phi_j)``
+    - gaussian: ``w_i = softmax_j(scale * x_i . x_j)``
+    - dot_product: ``w_ij = theta_i . phi_j / M`` for M keys
+    - concatenation: ``w_ij = relu(w . [theta_i, phi_j]) / M``
+
+    No form makes the map of all pairs in ``forward``: the softmax forms are fused, the dot product is reassociated, and
+    the rectified sums of the concatenation are read off prefix sums of the sorted keys.
+
+    Args:
+        channels: Channels of the input.
+        hidden_channels: Channels of theta, phi and g; half of ``channels`` if left out.
+        mode: The pairwise function.
+        scale: Factor of the logits in the softmax; ``hidden_channels ** -0.5`` (gaussian: 1) if left out.
+        pool_size: Max pooling of keys and values: one size for all spatial axes, or one for each; 1 pools nothing.
+        pool_first: Pool before the projections phi and g (as the authors do) instead of behind them.
+        norm: What follows the output projection: ``batch`` norm, ``layer`` norm over C and all positions without
+            weights, or ``none``.
+        out_bias: Give the output projection a bias.
+        eps: Constant in the norm.
+        momentum: Weight of the new statistics in the running ones of the batch norm.
+
+    Shape:
+        ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, T, H, W)`` to the same; each axis at least as long as its pool size.
+
+    Raises:
+        ValueError: ``mode`` or ``norm`` is none of its choices, or a size is below 1.
+
+    Source:
+        Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv:1711.07971, eq. 1-6. Authors' code:
+        github.com/facebookresearch/video-nonlocal-net @ c253ed5, lib/models/nonlocal_helper.py.
+        Deviations: none from the code; the paper has no scale, the released models have. The authors released
+        embedded_gaussian and dot_product; the other two follow the paper.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        hidden_channels: int | None = None,
+        mode: Mode = "embedded_gaussian",
+        scale: float | None = None,
+        pool_size: int | list[int] = 1,
+        pool_first: bool = True,
+        norm: Literal["batch", "layer", "none"] = "batch",
+        out_bias: bool = True,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        hidden = max(1, channels // 2) if hidden_channels is None else hidden_channels
+        _check_arguments(mode, norm, hidden, pool_size)
+        self.mode = mode
+        self.scale = (1.0 if mode == "gaussian" else hidden**-0.5) if scale is None else scale
+        self.pool_size = pool_size
+        self.pool_first = pool_first
+        self.eps = eps
+        embedded = mode != "gaussian"
+        self.theta = nn.Linear(channels, hidden) if embedded else None
+        self.phi = nn.Linear(channels, hidden) if embedded else None
+        self.g = nn.Linear(channels, hidden)
+        self.pair = nn.Linear(2 * hidden, 1, bias=False) if mode == "concatenation" else None
+        self.out = nn.Linear(hidden, channels, bias=out_bias)
+        self.norm = _BatchNorm(channels, eps=eps, momentum=momentum) if norm == "batch" else None
+        self.layer_norm = norm == "layer"
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as the authors do: small weights; a zero norm or output makes the start the identity."""
+        for layer in (self.theta, self.phi, self.g, self.out):
+            if layer is not None:
+                nn.init.normal_(layer.weight, std=0.01)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        if self.norm is not None:
+            nn.init.zeros_(self.norm.weight)
+        elif not self.layer_norm:
+            nn.init.zeros_(self.out.weight)
+
+    def forward(self, x_ncs: Tensor) -> Tensor:
+        """Return ``x_ncs`` plus the projected weighted sums."""
+        y_nlr = self._sum(x_ncs)
+        if self.norm is not None and not self.training:
+            mean_c, variance_c = self.norm.get_buffer("running_mean"), self.norm.get_buffer("running_var")
+            scale_c = self.norm.weight * torch.rsqrt(variance_c + self.eps)
+            shift_c = self.norm.bias - mean_c * scale_c
+            if self.out.bias is not None:
+                shift_c = shift_c + self.out.bias * scale_c
+            y_ncs = project_back(y_nlr, self.out.weight * scale_c[:, None], shift_c, x_ncs)
+            return add_shortcut(y_ncs, x_ncs)
+        y_ncs = project_back(y_nlr, self.out.weight, self.out.bias, x_ncs)
+        if self.norm is not None:
+            y_ncs = self.norm(y_ncs)
+        elif self.layer_norm:
+            y_ncs = F.group_norm(y_ncs, 1, eps=self.eps)
+        return y_ncs + x_ncs
+
+    def attention(self, x_ncs: Tensor) -> dict[str, Tensor]:
+        """Return ``pairwise``, the weight of every key (column) for every position (row)."""
+        key_ncs = max_pool(x_ncs, self.pool_size) if self.pool_first else x_ncs
+        if self.theta is None or self.phi is None:
+            logits_nlm = torch.bmm(as_tokens(x_ncs), as_tokens(max_pool(x_ncs, self.pool_size)).transpose(1, 2))
+            return {"pairwise": torch.softmax(logits_nlm * self.scale, dim=2)}
+        theta_nlr = project(x_ncs, self.theta.weight, self.theta.bias)
+        phi_nmr = self._embed_keys(key_ncs, self.phi)
+        if self.pair is not None:
+            theta_weight_1r, phi_weight_1r = self.pair.weight.chunk(2, dim=1)
+            sums_nlm = F.linear(theta_nlr, theta_weight_1r) + F.linear(phi_nmr, phi_weight_1r).transpose(1, 2)
+            return {"pairwise": torch.relu(sums_nlm) / phi_nmr.shape[1]}
+        logits_nlm = torch.bmm(theta_nlr, phi_nmr.transpose(1, 2))
+        if self.mode == "dot_product":
+            return {"pairwise": logits_nlm / phi_nmr.shape[1]}
+        return {"pairwise": torch.softmax(logits_nlm * self.scale, dim=2)}
+
+    def _sum(self, x_ncs: Tensor) -> Tensor:
+        """Return the weighted sums over the keys, ``(N, L, R)``."""
+        pooled_ncs = max_pool(x_ncs, self.pool_size)
+        key_ncs = pooled_ncs if self.pool_first else x_ncs
+        if self.theta is None or self.phi is None:
+            return attend(as_tokens(x_ncs), as_tokens(pooled_ncs), self._embed_keys(key_ncs, self.g), self.scale)
+        if self.pair is not None:
+            return self._concatenation(x_ncs, key_ncs, self.theta, self.phi, self.pair.weight)
+        if pooled_ncs is x_ncs:
+            layers = (self.theta, self.phi, self.g)
+            weight = torch.cat([layer.weight for layer in layers])
+            theta_nlr, phi_nmr, g_nmr = project(x_ncs, weight, torch.cat([layer.bias for layer in layers])).chunk(
+                3, dim=2
+            )
+        else:
+            theta_nlr = project(x_ncs, self.theta.weight, self.theta.bias)
+            phi_nmr, g_nmr = self._embed_keys(key_ncs, self.phi), self._embed_keys(key_ncs, self.g)
+        if self.mode == "dot_product":
+            return dot_product(theta_nlr, phi_nmr, g_nmr)
+        return attend(theta_nlr, phi_nmr, g_nmr, self.scale)
+
+    def _concatenation(
+        self, x_ncs: Tensor, key_ncs: Tensor, theta: nn.Linear, phi: nn.Linear, pair_1r: Tensor
+    ) -> Tensor:
+        """Return the sums of the concatenation: ``w . [theta_i, phi_j]`` is a number of i plus a number of j."""
+        theta_weight_1r, phi_weight_1r = pair_1r.chunk(2, dim=1)
+        theta_nl1 = project(x_ncs, theta_weight_1r @ theta.weight, theta_weight_1r @ theta.bias)
+        if self.pool_first or self.pool_size == 1:
+            phi_nm1 = project(key_ncs, phi_weight_1r @ phi.weight, phi_weight_1r @ phi.bias)
+        else:
+            phi_nm1 = F.linear(self._embed_keys(key_ncs, phi), phi_weight_1r)
+        g_nmr = self._embed_keys(key_ncs, self.g)
+        return pairwise_relu_sum(theta_nl1.squeeze(2), phi_nm1.squeeze(2), g_nmr) / g_nmr.shape[1]
+
+    def _embed_keys(self, key_ncs: Tensor, layer: nn.Linear) -> Tensor:
+        y_nmr = project(key_ncs, layer.weight, layer.bias)
+        if self.pool_first or self.pool_size == 1:
+            return y_nmr
+        y_nrs = torch.unflatten(y_nmr.transpose(1, 2), 2, key_ncs.shape[2:])
+        return as_tokens(max_pool(y_nrs, self.pool_size))
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """Batch norm of maps with any number of spatial axes."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+
+def _check_arguments(mode: str, norm: str, hidden: int, pool_size: int | list[int]) -> None:
+    modes, norms = ("embedded_gaussian", "gaussian", "dot_product", "concatenation"), ("batch", "layer", "none")
+    for name, value, choices in (("mode", mode, modes), ("norm", norm, norms)):
+        if value not in choices:
+            message = f"NonLocal: {name}={value!r} is not known; use one of {', '.join(map(repr, choices))}"
+            raise ValueError(message)
+    if hidden < 1:
+        message = f"NonLocal: hidden_channels={hidden} must be at least 1"
+        raise ValueError(message)
+    if min([pool_size] if isinstance(pool_size, int) else pool_size, default=0) < 1:
+        message = f"NonLocal: pool_size={pool_size!r} must be at least 1 for each axis"
+        raise ValueError(message)
