@@ -2,12 +2,14 @@
 
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attnzoo_sequence.multi_head.grouped_query_attention import GroupedQueryAttention
 from attnzoo_sequence.ops.attend import attend, attention_weights, visibility
 from attnzoo_sequence.ops.banded import banded_attend
-from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.checks import check_choice, check_positive
 
 
 class SlidingWindowAttention(GroupedQueryAttention):
@@ -25,6 +27,8 @@ class SlidingWindowAttention(GroupedQueryAttention):
         output_bias: Whether the output has a bias.
         rotary_base: Base of the rotary frequencies; None: positions are not told.
         rotary_layout: Pairs of channels, ``half`` or ``interleaved``.
+        unseeing: What a token reads that sees no key, because all in its window are masked: ``zero``, or ``mean`` of all
+            values, masked ones included, as transformers' eager form does.
         dropout: Probability of dropping an attention weight in training.
 
     Shape:
@@ -32,7 +36,7 @@ class SlidingWindowAttention(GroupedQueryAttention):
         ``L * window_size``.
 
     Raises:
-        ValueError: ``window_size`` is not positive; the refusals of grouped-query attention.
+        ValueError: ``window_size`` is not positive, ``unseeing`` unknown; the refusals of grouped-query attention.
 
     Source:
         Jiang et al., "Mistral 7B", 2023, arXiv:2310.06825, section 2.
@@ -52,9 +56,11 @@ class SlidingWindowAttention(GroupedQueryAttention):
         output_bias: bool = False,
         rotary_base: float | None = 10000.0,
         rotary_layout: Literal["half", "interleaved"] = "half",
+        unseeing: Literal["zero", "mean"] = "zero",
         dropout: float = 0.0,
     ) -> None:
         check_positive("SlidingWindowAttention", window_size=window_size)
+        check_choice("SlidingWindowAttention", "unseeing", unseeing, ("zero", "mean"))
         super().__init__(
             embed_dim,
             num_heads,
@@ -66,22 +72,52 @@ class SlidingWindowAttention(GroupedQueryAttention):
             rotary_layout=rotary_layout,
             dropout=dropout,
         )
-        self.window_size = window_size
+        self.window_size, self.unseeing = window_size, unseeing
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``attention`` ``(N, num_heads, L, L)``, zero outside the window."""
         query_nhld, key_ngld, _ = self.project(query_nlc)
         visible = visibility(query_nhld, key_ngld, mask_nm=mask_nl, causal=True, window_size=self.window_size)
-        return {"attention": attention_weights(query_nhld, key_ngld, visible=visible)}
+        weight_nhlm = attention_weights(query_nhld, key_ngld, visible=visible)
+        if self.unseeing == "mean" and mask_nl is not None:
+            unseeing_n1l1 = self._unseeing(mask_nl)[:, None, :, None]
+            weight_nhlm = weight_nhlm.masked_fill(unseeing_n1l1, 1.0 / mask_nl.shape[1])
+        return {"attention": weight_nhlm}
 
     def read(self, query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor, mask_nm: Tensor | None) -> Tensor:
-        """Return what each query head reads, ``(N, H, L, d)``; long inputs in blocks of one window."""
+        """Return what each query head reads, ``(N, H, L, d)``."""
+        read_nhld = self._read_window(query_nhld, key_ngmd, value_ngmd, mask_nm)
+        if self.unseeing == "zero" or mask_nm is None:
+            return read_nhld
+        mean_nhld = _even_read(query_nhld, key_ngmd, value_ngmd)
+        return torch.where(self._unseeing(mask_nm)[:, None, :, None], mean_nhld, read_nhld)
+
+    def _read_window(self, query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor, mask_nm: Tensor | None) -> Tensor:
+        """Long inputs are read in blocks of one window."""
         length, dropout = query_nhld.shape[2], self.dropout if self.training else 0.0
         if length > 2 * self.window_size:
-            return banded_attend(
-                query_nhld, key_ngmd, value_ngmd, self.window_size, mask_nl=mask_nm, dropout=dropout
-            )
+            return banded_attend(query_nhld, key_ngmd, value_ngmd, self.window_size, mask_nl=mask_nm, dropout=dropout)
         if length <= self.window_size:
             return super().read(query_nhld, key_ngmd, value_ngmd, mask_nm)
         visible = visibility(query_nhld, key_ngmd, mask_nm=mask_nm, causal=True, window_size=self.window_size)
         return attend(query_nhld, key_ngmd, value_ngmd, visible=visible, dropout=dropout)
+
+    def _unseeing(self, mask_nl: Tensor) -> Tensor:
+        """Return ``(N, L)``, True for tokens without a visible key in their window."""
+        seen_nl = mask_nl.long().cumsum(dim=1)
+        before_nl = F.pad(seen_nl, (self.window_size, 0))[:, : mask_nl.shape[1]]
+        return seen_nl == before_nl
+
+
+def _even_read(query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor) -> Tensor:
+    """Return the mean of all values, with the gradients that a softmax at equal weights has.
+
+    There a score ``s_j`` moves the mean by ``(v_j - mean) / m``. That is linear in the scores, so the keys are summed first
+    and no ``(l, m)`` tensor is made.
+    """
+    repeats = query_nhld.shape[1] // key_ngmd.shape[1]
+    key_nhmd, value_nhmd = key_ngmd.repeat_interleave(repeats, dim=1), value_ngmd.repeat_interleave(repeats, dim=1)
+    mean_nh1d = value_nhmd.mean(dim=2, keepdim=True)
+    slope_nhdd = key_nhmd.transpose(-2, -1) @ (value_nhmd - mean_nh1d).detach()
+    moved_nhld = query_nhld @ slope_nhdd * (query_nhld.shape[-1] ** -0.5 / key_nhmd.shape[2])
+    return mean_nh1d + (moved_nhld - moved_nhld.detach())
