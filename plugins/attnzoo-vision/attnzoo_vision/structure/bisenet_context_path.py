@@ -1,0 +1,89 @@
+"""Context path of BiSeNet, behind its backbone."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.conv_norm import ConvNorm, normalise_pooled
+from attnzoo_vision.ops.pooling import global_mean
+from attnzoo_vision.structure.bisenet_arm import AttentionRefinement
+
+
+class ContextPath(nn.Module):
+    """Refine the two deepest features of a backbone and the global mean, each added to the next and resized.
+
+    ``g = relu(BN(W mean_hw(x32)))``, ``t = refine(up(arm(x32) + g))``, ``y = refine(up(arm(x16) + t))``
+
+    Args:
+        channels: Channels of the backbone's feature at 1/16 of the image's size.
+        deep_channels: Channels of the feature at 1/32.
+        out_channels: Channels of both outputs.
+        upsample: How features are resized. ``bilinear`` (between corner centres) is the authors', ``nearest`` that of
+            CoinCheung, mmsegmentation and STDC-Seg.
+
+    Shape:
+        ``x_nchw`` ``(N, C, H, W)`` and ``deep_nkhw`` ``(N, K, h, w)`` to the context ``(N, out_channels, 2 H, 2 W)``
+        and the deep context ``(N, out_channels, H, W)``, which auxiliary heads use; any sizes from 1 on. ``size`` asks
+        for another height and width of the first, such as those of the backbone's feature at 1/8.
+
+    Raises:
+        ValueError: ``upsample`` is not one of those above, or ``out_channels`` is below 1.
+
+    Source:
+        Yu et al., "BiSeNet: Bilateral Segmentation Network for Real-time Semantic Segmentation", ECCV 2018,
+        arXiv:1808.00897, section 3.2. First author's code: github.com/ycszen/TorchSeg @ 62eeb15,
+        model/bisenet/cityscapes.bisenet.R18/network.py, class BiSeNet.
+        Deviations: the backbone is left out. Training with a single sample, an error there, normalises what is pooled
+        with the running statistics.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        deep_channels: int,
+        *,
+        out_channels: int = 128,
+        upsample: Literal["bilinear", "nearest"] = "bilinear",
+    ) -> None:
+        super().__init__()
+        if upsample not in ("bilinear", "nearest"):
+            message = f"ContextPath: upsample={upsample!r} is not 'bilinear' or 'nearest'"
+            raise ValueError(message)
+        if out_channels < 1:
+            message = f"ContextPath: out_channels={out_channels} must be at least 1"
+            raise ValueError(message)
+        self.upsample = upsample
+        self.context = nn.Linear(deep_channels, out_channels, bias=False)
+        self.context_norm = nn.BatchNorm1d(out_channels)
+        self.deep_arm = AttentionRefinement(deep_channels, out_channels)
+        self.deep_refine = ConvNorm(out_channels, out_channels, kernel_size=3)
+        self.arm = AttentionRefinement(channels, out_channels)
+        self.refine = ConvNorm(out_channels, out_channels, kernel_size=3)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew: Kaiming normal, as the authors do."""
+        for layer in (self.context, self.deep_refine.conv, self.refine.conv):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        for norm in (self.context_norm, self.deep_refine.norm, self.refine.norm):
+            norm.reset_parameters()
+        self.deep_arm.reset_parameters()
+        self.arm.reset_parameters()
+
+    def forward(
+        self, x_nchw: Tensor, deep_nkhw: Tensor, size: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the context and the deep context."""
+        height, width = x_nchw.shape[2:]
+        mean_no = normalise_pooled(self.context_norm, self.context(global_mean(deep_nkhw)))
+        deep_nohw = self.deep_arm(deep_nkhw) + torch.relu(mean_no)[:, :, None, None]
+        deep_nohw = self.deep_refine(self._resize(deep_nohw, (height, width)))
+        context_nohw = self._resize(self.arm(x_nchw) + deep_nohw, size or (2 * height, 2 * width))
+        return self.refine(context_nohw), deep_nohw
+
+    def _resize(self, x_nchw: Tensor, size: tuple[int, int]) -> Tensor:
+        if self.upsample == "nearest":
+            return F.interpolate(x_nchw, size, mode="nearest")
+        return F.interpolate(x_nchw, size, mode="bilinear", align_corners=True)

@@ -1,0 +1,69 @@
+"""Feature pyramid attention of PAN."""
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.conv_norm import ConvNorm, normalise_pooled
+from attnzoo_vision.ops.pooling import global_mean
+
+_KERNELS = (7, 5, 3)
+
+
+class FeaturePyramidAttention(nn.Module):
+    """Weight a map by attention that a pyramid of three smaller maps gives, and add its global mean.
+
+    ``y = relu(BN(W x) * a + BN(V mean_hw(x)))``, ``a`` from convolutions of 7, 5 and 3 pixels at 1/2, 1/4 and 1/8
+
+    Args:
+        channels: Channels of the input; a quarter of them, rounded down, in the pyramid.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``channels`` is below 4.
+
+    Source:
+        Li et al., "Pyramid Attention Network for Semantic Segmentation", BMVC 2018, arXiv:1805.10180, section 3.1.
+        The authors released no code; github.com/JaveyWang/Pyramid-Attention-Networks-pytorch @ f719365, networks.py.
+        Deviations: sizes that are no multiple of 8, which that code refuses, are cropped behind each transposed
+        convolution. Training with a single sample, an error there, normalises the mean with the running statistics.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        if channels < 4:
+            message = f"FeaturePyramidAttention: channels={channels} must be at least 4"
+            raise ValueError(message)
+        hidden = channels // 4
+        self.master = ConvNorm(channels, channels, relu=False)
+        self.mean = nn.Linear(channels, channels, bias=False)
+        self.mean_norm = nn.BatchNorm1d(channels)
+        widths = (channels, hidden, hidden)
+        down = [ConvNorm(c, hidden, kernel_size=k, stride=2) for c, k in zip(widths, _KERNELS, strict=True)]
+        self.down = nn.ModuleList(down)
+        self.lateral = nn.ModuleList(ConvNorm(hidden, hidden, kernel_size=k, relu=False) for k in _KERNELS)
+        up = [nn.ConvTranspose2d(hidden, c, 4, stride=2, padding=1, bias=False) for c in widths]
+        self.up = nn.ModuleList(up)
+        self.up_norm = nn.ModuleList(nn.BatchNorm2d(c) for c in widths)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the weighted map plus the mean."""
+        mean_nc = normalise_pooled(self.mean_norm, self.mean(global_mean(x_nchw)))
+        return torch.relu(torch.addcmul(mean_nc[:, :, None, None], self.master(x_nchw), self._weight(x_nchw)))
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``weight``, what each value is multiplied by, zero or above, ``(N, C, H, W)``."""
+        return {"weight": self._weight(x_nchw)}
+
+    def _weight(self, x_nchw: Tensor) -> Tensor:
+        levels = [x_nchw]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        merged = self.lateral[2](levels[3])
+        for i in (2, 1, 0):
+            height, width = levels[i].shape[2:]
+            merged = torch.relu(self.up_norm[i](self.up[i](merged)[..., :height, :width]))
+            if i:
+                merged = torch.relu(self.lateral[i - 1](levels[i]) + merged)
+        return merged

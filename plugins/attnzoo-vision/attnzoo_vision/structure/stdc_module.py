@@ -1,0 +1,105 @@
+"""Short-term dense concatenate module."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.conv_norm import ConvNorm
+
+
+class STDCModule(nn.Module):
+    """Concatenate the results of a chain of convolutions, each with half the channels of the one before.
+
+    ``y = cat(x1, ..., xd)``, ``x1 = cbr1x1(x)``, ``xi = cbr3x3(x(i-1))``, ``cbr(x) = relu(BN(conv(x)))``
+
+    Args:
+        channels: Channels of the input.
+        out_channels: Channels of the output; the chain has 1/2, 1/4, ... of them, the last width twice.
+        depth: Number of convolutions.
+        stride: 2 halves the size: a depthwise convolution stands behind the first, and its result (``add``) or the
+            averaged ``x1`` (``cat``) is concatenated.
+        form: ``cat`` is the published network's. ``add`` adds the input, with stride 2 through a depthwise and a 1x1
+            convolution.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, out_channels, ceil(H / stride), ceil(W / stride))``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``stride`` is not 1 or 2, ``depth`` is below 2, ``out_channels`` cannot be halved ``depth - 1``
+            times, or the form ``add`` with stride 1 has ``out_channels`` other than ``channels``.
+
+    Source:
+        Fan et al., "Rethinking BiSeNet For Real-time Semantic Segmentation", CVPR 2021, arXiv:2104.13188, fig. 3.
+        Authors' code: github.com/MichaelFan01/STDC-Seg @ 59ff37f, nets/stdcnet.py, CatBottleneck and AddBottleneck.
+        Deviations: none. The average of ``cat`` counts the padding, as there.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        *,
+        depth: int = 4,
+        stride: Literal[1, 2] = 1,
+        form: Literal["cat", "add"] = "cat",
+    ) -> None:
+        super().__init__()
+        _check(channels, out_channels, depth, stride, form)
+        self.stride = stride
+        self.form = form
+        half = out_channels // 2
+        widths = [half, *(out_channels >> min(i + 1, depth - 1) for i in range(1, depth))]
+        layers = [ConvNorm(channels, half)]
+        layers += [ConvNorm(widths[i - 1], widths[i], kernel_size=3) for i in range(1, depth)]
+        self.convs = nn.ModuleList(layers)
+        if stride == 2:
+            self.down = ConvNorm(half, half, kernel_size=3, stride=2, groups=half, relu=False)
+        if stride == 2 and form == "add":
+            depthwise = ConvNorm(channels, channels, kernel_size=3, stride=2, groups=channels, relu=False)
+            self.shortcut = nn.ModuleList([depthwise, ConvNorm(channels, out_channels, relu=False)])
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew: Kaiming normal by fan-out, as the authors do."""
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                nn.init.kaiming_normal_(module.conv.weight, mode="fan_out")
+                module.norm.reset_parameters()
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the concatenated results."""
+        first_nrhw = self.convs[0](x_nchw)
+        last = self.down(first_nrhw) if self.stride == 2 else first_nrhw
+        if self.stride == 2 and self.form == "cat":
+            results = [F.avg_pool2d(first_nrhw, 3, stride=2, padding=1)]
+        else:
+            results = [last]
+        for conv in list(self.convs)[1:]:
+            last = conv(last)
+            results.append(last)
+        y_nohw = torch.cat(results, dim=1)
+        return y_nohw if self.form == "cat" else y_nohw.add_(self._shortcut(x_nchw))
+
+    def _shortcut(self, x_nchw: Tensor) -> Tensor:
+        if self.stride == 2:
+            for layer in self.shortcut:
+                x_nchw = layer(x_nchw)
+        return x_nchw
+
+
+def _check(channels: int, out_channels: int, depth: int, stride: int, form: str) -> None:
+    message = ""
+    if stride not in (1, 2):
+        message = f"STDCModule: stride={stride} is not 1 or 2"
+    elif form not in ("cat", "add"):
+        message = f"STDCModule: form={form!r} is not 'cat' or 'add'"
+    elif depth < 2:
+        message = f"STDCModule: depth={depth} must be at least 2"
+    elif out_channels < 1 or out_channels % 2 ** (depth - 1):
+        message = f"STDCModule: out_channels={out_channels} is not a multiple of {2 ** (depth - 1)}, as depth={depth} needs"
+    elif form == "add" and stride == 1 and channels != out_channels:
+        message = f"STDCModule: form='add' with stride=1 needs out_channels={out_channels} equal to channels={channels}"
+    if message:
+        raise ValueError(message)
