@@ -1,4 +1,4 @@
-"""The average that all attention-free transformers share: a linear map over positions of ``exp(k) v`` and of ``exp(k)``."""
+"""The average of all attention-free transformers: a linear map over positions of ``exp(k) v`` and of ``exp(k)``."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch import Tensor
 def weighted_average(
     key_nlr: Tensor, value_nlr: Tensor, mask_nl: Tensor | None, mix: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Return ``mix(exp(k) v) / mix(exp(k))`` for a ``mix`` that sums over the positions of ``(n, l, r)``; zero for 0 / 0."""
+    """Return ``mix(exp(k) v) / mix(exp(k))``; ``mix`` sums over the positions of ``(n, l, r)``; zero for 0 / 0."""
     top_n1r = key_nlr.detach()
     if mask_nl is not None:
         top_n1r = top_n1r.masked_fill(~mask_nl[..., None], torch.finfo(key_nlr.dtype).min)

@@ -1,4 +1,4 @@
-"""Attention with positive features: sums over keys are formed first, so time and memory grow linearly with the length."""
+"""Attention with positive features: sums over keys come first, so time and memory grow linearly with the length."""
 
 import torch
 import torch.nn.functional as F

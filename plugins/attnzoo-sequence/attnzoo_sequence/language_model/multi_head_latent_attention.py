@@ -1,0 +1,141 @@
+"""Multi-head latent attention: keys and values of all heads kept as one small vector a token."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_sequence.ops.attend import attention_weights, merge_heads, split_heads, visibility
+from attnzoo_sequence.ops.checks import check_choice, check_positive
+from attnzoo_sequence.ops.rotary import rotary_tables, rotate
+from attnzoo_sequence.ops.uneven import attend_uneven
+
+
+class MultiHeadLatentAttention(nn.Module):
+    """Attend with keys and values that are rebuilt from one small latent vector a token.
+
+    ``[c | k_r] = kv_down x``; ``[k_h | v_h] = kv_up RMSNorm(c)``; ``q = query_up RMSNorm(query_down x)``;
+    ``score_h = (q_h . k_h + rotate(q_hr) . rotate(k_r)) / sqrt(nope + rope)``; ``out = out_proj(concat_h
+    softmax(score_h) v_h)``. ``k_r`` is one head that all queries read. The absorbed form moves ``kv_up`` to the side of
+    the queries and outputs, so that the latents themselves are attended to: the same numbers, with ``kv_rank +
+    rope_dim`` numbers a token to cache.
+
+    Args:
+        embed_dim: Width of the tokens.
+        num_heads: Number of heads.
+        query_rank: Width of the latent of the queries; None: queries are projected directly.
+        kv_rank: Width of the latent ``c``.
+        head_dims: Channels of a head: without position, with position, of the value.
+        rope_base: Base of the rotation frequencies.
+        rope_layout: Which channels form a pair: interleaved (DeepSeek's checkpoints) or half.
+        eps: Added to the mean square in the norms.
+        bias: Whether the down and output projections have biases.
+        causal: Whether a query sees only keys up to its own position.
+        absorbed: Whether forward uses the absorbed form.
+
+    Shape:
+        Query ``(N, L, C)``, mask ``(N, L)`` with True = may attend, to ``(N, L, C)``.
+
+    Raises:
+        ValueError: a size is not positive, the rotated part is odd, or ``rope_layout`` is unknown.
+
+    Source:
+        DeepSeek-AI, "DeepSeek-V2", 2024, arXiv:2405.04434, eq. 9-19 and appendix C; DeepSeek-V3, arXiv:2412.19437.
+        Authors' code: github.com/deepseek-ai/DeepSeek-V3 @ 9b4e978, inference/model.py.
+        Deviations: no YaRN scaling of the rotation.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        *,
+        num_heads: int = 8,
+        query_rank: int | None = None,
+        kv_rank: int = 512,
+        head_dims: tuple[int, int, int] = (128, 64, 128),
+        rope_base: float = 10000.0,
+        rope_layout: Literal["interleaved", "half"] = "interleaved",
+        eps: float = 1e-6,
+        bias: bool = False,
+        causal: bool = True,
+        absorbed: bool = False,
+    ) -> None:
+        super().__init__()
+        self.nope_dim, self.rope_dim, self.value_dim = head_dims
+        check_positive("MultiHeadLatentAttention", num_heads=num_heads, kv_rank=kv_rank, nope_dim=self.nope_dim)
+        check_choice("MultiHeadLatentAttention", "rope_layout", rope_layout, ("interleaved", "half"))
+        if self.rope_dim < 2 or self.rope_dim % 2:
+            message = f"MultiHeadLatentAttention: head_dims={head_dims!r}: the rotated part must be even and at least 2"
+            raise ValueError(message)
+        self.num_heads = num_heads
+        self.rope_base = rope_base
+        self.rope_layout: Literal["interleaved", "half"] = rope_layout
+        self.causal = causal
+        self.absorbed = absorbed
+        query_dim = num_heads * (self.nope_dim + self.rope_dim)
+        self.query_down: nn.Module = nn.Identity()
+        if query_rank is not None:
+            down = nn.Linear(embed_dim, query_rank, bias=bias)
+            self.query_down = nn.Sequential(down, nn.RMSNorm(query_rank, eps=eps))
+        self.query_up = nn.Linear(embed_dim if query_rank is None else query_rank, query_dim, bias=False)
+        self.kv_down = nn.Linear(embed_dim, kv_rank + self.rope_dim, bias=bias)
+        self.kv_norm = nn.RMSNorm(kv_rank, eps=eps)
+        self.kv_up = nn.Linear(kv_rank, num_heads * (self.nope_dim + self.value_dim), bias=False)
+        self.out_proj = nn.Linear(num_heads * self.value_dim, embed_dim, bias=bias)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the projections from N(0, 0.02^2), biases zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def _queries_and_latents(self, x_nlc: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return queries without and with position, latents ``(n, l, r)`` and position keys ``(n, 1, l, p)``."""
+        query = split_heads(self.query_up(self.query_down(x_nlc)), self.num_heads)
+        nope, turned = query.split([self.nope_dim, self.rope_dim], dim=-1)
+        latent_nlr, shared_nlp = self.kv_down(x_nlc).split([self.kv_norm.normalized_shape[0], self.rope_dim], dim=-1)
+        cos, sin = rotary_tables(turned, rotary_dim=self.rope_dim, base=self.rope_base)
+        turned, shared = (rotate(t, cos, sin, self.rope_layout) for t in (turned, shared_nlp[:, None]))
+        return nope, turned, self.kv_norm(latent_nlr), shared
+
+    def _expand(self, x_nlc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of all heads: the plain form."""
+        nope, turned, latent_nlr, shared = self._queries_and_latents(x_nlc)
+        key, value = split_heads(self.kv_up(latent_nlr), self.num_heads).split([self.nope_dim, self.value_dim], dim=-1)
+        shared = shared.expand(-1, self.num_heads, -1, -1)
+        return torch.cat([nope, turned], dim=-1), torch.cat([key, shared], dim=-1), value
+
+    def _attend_absorbed(self, x_nlc: Tensor, visible: Tensor | None, causal: bool) -> Tensor:
+        """Return the heads' outputs without forming their keys and values: one key head, the latents."""
+        nope, turned, latent_nlr, shared = self._queries_and_latents(x_nlc)
+        up_hdr = self.kv_up.weight.unflatten(0, (self.num_heads, -1))
+        key_up, value_up = up_hdr.split([self.nope_dim, self.value_dim], dim=1)
+        query = torch.cat([nope @ key_up, turned], dim=-1)
+        key = torch.cat([latent_nlr[:, None], shared], dim=-1)
+        scale = (self.nope_dim + self.rope_dim) ** -0.5
+        latent = attend_uneven(query, key, latent_nlr[:, None], visible=visible, causal=causal, scale=scale)
+        return latent @ value_up.transpose(-2, -1)
+
+    def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
+        """Return the attended tokens, ``(n, l, c)``."""
+        tokens_n1l1 = query_nlc[:, None, :, :1]
+        visible = None
+        if mask_nl is not None:
+            visible = visibility(tokens_n1l1, tokens_n1l1, mask_nm=mask_nl, causal=self.causal)
+        causal = self.causal and visible is None
+        if self.absorbed:
+            out_nhle = self._attend_absorbed(query_nlc, visible, causal)
+        else:
+            query, key, value = self._expand(query_nlc)
+            out_nhle = attend_uneven(query, key, value, visible=visible, causal=causal)
+        out: Tensor = self.out_proj(merge_heads(out_nhle))
+        return out
+
+    def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the weights, ``(n, h, l, l)``."""
+        query, key, _ = self._expand(query_nlc)
+        visible = visibility(query, key, mask_nm=mask_nl, causal=self.causal)
+        return {"attention": attention_weights(query, key, visible=visible)}
