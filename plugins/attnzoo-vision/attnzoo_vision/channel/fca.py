@@ -1,0 +1,114 @@
+"""Frequency Channel Attention (FcaNet)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# (height, width) frequencies on a 7 x 7 grid in the authors' order; "top" by accuracy of each alone, "low" by frequency
+_ORDERS = {
+    "top": "00 01 60 05 02 10 12 40 50 16 30 04 06 03 35 22 46 63 33 53 55 21 61 52 54 32 31 41 23 20 65 13",
+    "low": "00 01 10 11 02 20 21 12 22 03 30 40 04 13 31 05 14 23 32 41 50 06 15 24 33 42 51 60 16 25 34 43",
+    "bot": "66 14 34 36 26 43 11 24 44 45 56 15 42 62 25 51 64 13 65 20 23 41 31 32 54 52 61 21 55 53 33 63",
+}
+_GRID = 7
+
+
+class FCA(nn.Module):
+    """Scale each channel by a weight computed from one frequency of each channel instead of its mean.
+
+    ``y = x * sigmoid(W2 relu(W1 s))``, ``s_c = sum_hw(pool(x_c) * D_c)``, D_c a cosine of the 2-D DCT
+
+    Args:
+        channels: Channels of the input.
+        dct_height: Height of the map that the frequencies are taken from; other inputs are pooled to it.
+        dct_width: Width of that map.
+        reduction: Divisor of ``channels`` that gives the number of hidden units.
+        frequencies: Which frequencies and how many: ``top``, ``low`` or ``bot`` and a number from 1 to 32. The channels
+            are cut into as many groups, one frequency each.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``frequencies`` is not known, its number does not divide ``channels``, ``reduction`` leaves no
+            hidden unit, or a side of the DCT is less than 7.
+
+    Source:
+        Qin et al., "FcaNet: Frequency Channel Attention Networks", ICCV 2021, arXiv:2012.11879, eq. 10-13.
+        Authors' code: github.com/cfzd/FcaNet @ aa5fb63, model/layer.py.
+        Deviations: a DCT smaller than 7 x 7, where theirs silently becomes all constant, is refused.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        dct_height: int = 7,
+        dct_width: int = 7,
+        reduction: int = 16,
+        frequencies: str = "top16",
+    ) -> None:
+        super().__init__()
+        pairs = _frequency_pairs(frequencies)
+        _check(channels, len(pairs), frequencies, dct_height, dct_width, reduction)
+        self.squeeze = nn.Linear(channels, channels // reduction, bias=False)
+        self.excite = nn.Linear(channels // reduction, channels, bias=False)
+        basis_fhw = torch.stack([_cosine(pair, dct_height, dct_width) for pair in pairs])
+        self.dct_basis: Tensor
+        self.register_buffer("dct_basis", basis_fhw.repeat_interleave(channels // len(pairs), dim=0))
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each channel scaled by its weight in (0, 1)."""
+        return x_nchw * self._weight(self._frequency(x_nchw))
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``channel``, the weights that :meth:`forward` multiplies with, and ``frequency``, their source."""
+        frequency_nc = self._frequency(x_nchw)
+        return {"channel": self._weight(frequency_nc), "frequency": frequency_nc[:, :, None, None]}
+
+    def _frequency(self, x_nchw: Tensor) -> Tensor:
+        size = self.dct_basis.shape[1:]
+        pooled_nchw = x_nchw if x_nchw.shape[2:] == size else F.adaptive_avg_pool2d(x_nchw, (size[0], size[1]))
+        return (pooled_nchw * self.dct_basis).sum(dim=(2, 3))
+
+    def _weight(self, frequency_nc: Tensor) -> Tensor:
+        hidden_nr = torch.relu(self.squeeze(frequency_nc))
+        weight_nc = torch.sigmoid(self.excite(hidden_nr))
+        return weight_nc[:, :, None, None]
+
+
+def _frequency_pairs(frequencies: str) -> list[tuple[int, int]]:
+    kind, count = frequencies[:3], frequencies[3:]
+    if kind not in _ORDERS or not count.isdecimal() or not 1 <= int(count) <= 32:
+        message = f"FCA: frequencies={frequencies!r} is not known; use top, low or bot and a number, as in 'top16'"
+        raise ValueError(message)
+    return [(int(pair[0]), int(pair[1])) for pair in _ORDERS[kind].split()[: int(count)]]
+
+
+def _check(channels: int, count: int, frequencies: str, dct_height: int, dct_width: int, reduction: int) -> None:
+    message = ""
+    if channels % count:
+        message = f"FCA: frequencies={frequencies!r}: {count} does not divide channels={channels}"
+    elif dct_height < _GRID:
+        message = f"FCA: dct_height={dct_height} is less than {_GRID}; all frequencies would be 0"
+    elif dct_width < _GRID:
+        message = f"FCA: dct_width={dct_width} is less than {_GRID}; all frequencies would be 0"
+    elif reduction < 1 or channels < reduction:
+        message = f"FCA: reduction={reduction} leaves no hidden unit of channels={channels}; use at most {channels}"
+    if message:
+        raise ValueError(message)
+
+
+def _cosine(pair: tuple[int, int], height: int, width: int) -> Tensor:
+    """Return the DCT function of a frequency of the 7 x 7 grid, on ``height`` x ``width`` pixels."""
+    row = _wave(pair[0] * (height // _GRID), height)
+    column = _wave(pair[1] * (width // _GRID), width)
+    return row[:, None] * column[None, :]
+
+
+def _wave(frequency: int, size: int) -> Tensor:
+    scale = math.sqrt(2 / size) if frequency else math.sqrt(1 / size)
+    wave = [math.cos(math.pi * frequency * (place + 0.5) / size) * scale for place in range(size)]
+    return torch.tensor(wave, dtype=torch.float64).to(torch.get_default_dtype())

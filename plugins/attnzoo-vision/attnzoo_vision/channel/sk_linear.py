@@ -1,0 +1,72 @@
+"""Selective Kernel convolution with a linear bottleneck."""
+
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
+from attnzoo_vision.ops.conv_norm import ConvNorm
+
+
+class SKLinear(nn.Module):
+    """Convolve with several kernels and sum the results, by weights from two linear layers with nothing in between.
+
+    ``u_b = relu(BN(conv_b(x)))``, ``y = sum_b softmax_b(W_b (W mean_hw(sum_b u_b) + c) + c_b)_b * u_b``
+
+    Args:
+        channels: Channels of the input and of the output.
+        kernel_size: Side of each kernel, pixels, odd; one branch for each.
+        stride: Step of the convolutions, pixels.
+        groups: Number of groups of the convolutions.
+        reduction: Divisor of ``channels`` that gives the number of hidden units, at least 32.
+        hidden_channels: Number of hidden units; given, it takes the place of ``reduction``.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``.
+
+    Raises:
+        ValueError: A kernel is even, or ``groups`` does not divide ``channels``.
+
+    Source:
+        Not the paper's block (arXiv:1903.06586; see ``sk``) but the port that is copied most:
+        github.com/pppLang/SKNet @ ef76d8d, sknet.py, ``SKConv``.
+        Deviations: none in the numbers; its argument ``WH`` has no effect and is left out.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_size: list[int] | tuple[int, ...] = (3, 5),
+        stride: int = 1,
+        groups: int = 8,
+        reduction: int = 2,
+        hidden_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not kernel_size or any(size < 1 or size % 2 == 0 for size in kernel_size):
+            message = f"SKLinear: kernel_size={list(kernel_size)} must be odd numbers from 1 on, as in [3, 5]"
+            raise ValueError(message)
+        if channels % groups:
+            message = f"SKLinear: groups={groups} does not divide channels={channels}"
+            raise ValueError(message)
+        hidden = max(channels // reduction, 32) if hidden_channels is None else hidden_channels
+        self.branches = nn.ModuleList(
+            ConvNorm(channels, channels, size, stride=stride, groups=groups, bias=True) for size in kernel_size
+        )
+        self.squeeze = nn.Linear(channels, hidden)
+        self.select = nn.Linear(hidden, len(kernel_size) * channels)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the sum of the branches, each channel scaled by its weights."""
+        maps = self._maps(x_nchw)
+        return weighted_sum(maps, self._weight(maps))
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``branch``, the weights of the branches, ``(N, B, C, 1, 1)``; they sum to 1 over B."""
+        return {"branch": self._weight(self._maps(x_nchw))[:, :, :, None, None]}
+
+    def _maps(self, x_nchw: Tensor) -> list[Tensor]:
+        return [branch(x_nchw).relu() for branch in self.branches]
+
+    def _weight(self, maps: list[Tensor]) -> Tensor:
+        logit_nbc: Tensor = self.select(self.squeeze(pooled_sum(maps))).unflatten(1, (len(maps), -1))
+        return logit_nbc.softmax(dim=1)

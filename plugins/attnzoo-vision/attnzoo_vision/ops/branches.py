@@ -1,0 +1,34 @@
+"""Weighted sums of the branches of a convolution."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from attnzoo_vision.ops.pooling import global_mean
+
+
+def pooled_sum(branches: Sequence[Tensor]) -> Tensor:
+    """Return the mean over all pixels of the sum of maps ``(N, C, H, W)``, ``(N, C)``."""
+    total_nc = global_mean(branches[0])
+    for branch_nchw in branches[1:]:
+        total_nc = total_nc + global_mean(branch_nchw)
+    return total_nc
+
+
+def weighted_sum(branches: Sequence[Tensor], weight_nbc: Tensor) -> Tensor:
+    """Return the sum of maps ``(N, C, H, W)``, each scaled by its weights ``(N, B, C)``, without stacking them.
+
+    The maps are overwritten where no gradient needs them: hand in maps of your own.
+    """
+    weights = [weight_nbc[:, index, :, None, None] for index in range(len(branches))]
+    plain = torch.compiler.is_compiling() or any(t.requires_grad for t in (*branches, weight_nbc))
+    if plain or any(t.dtype != weight_nbc.dtype for t in branches):
+        total = branches[0] * weights[0]
+        for branch, weight in zip(branches[1:], weights[1:], strict=True):
+            total = total + branch * weight
+        return total
+    total = branches[0].mul_(weights[0])
+    for branch, weight in zip(branches[1:], weights[1:], strict=True):
+        total.add_(branch.mul_(weight))
+    return total

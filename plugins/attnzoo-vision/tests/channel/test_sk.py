@@ -1,0 +1,40 @@
+import pytest
+import torch
+from attnzoo_vision.channel.sk import SK
+from attnzoo_vision.channel.sk_linear import SKLinear
+
+
+def test_output_is_the_formula_of_the_paper():
+    torch.manual_seed(0)
+    block = SK(8, groups=2).double().eval()
+    x = torch.randn(2, 8, 5, 3, dtype=torch.float64)
+    first, second = (torch.relu(branch(x)) for branch in block.branches)
+    hidden = torch.relu(block.norm((first + second).mean((2, 3)) @ block.squeeze.weight.T))
+    weight = (hidden @ block.select.weight.T).view(2, 2, 8).softmax(1)[:, :, :, None, None]
+    expected = first * weight[:, 0] + second * weight[:, 1]
+    torch.testing.assert_close(block(x), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), expected)
+
+
+def test_a_large_kernel_is_three_taps_that_lie_apart():
+    assert [branch.conv.dilation[0] for branch in SK(8, kernel_size=[3, 5, 7], groups=2).branches] == [1, 2, 3]
+
+
+def test_the_linear_form_has_nothing_between_its_layers():
+    torch.manual_seed(0)
+    block = SKLinear(8, groups=2).double().eval()
+    x = torch.randn(2, 8, 5, 3, dtype=torch.float64)
+    first, second = (torch.relu(branch(x)) for branch in block.branches)
+    weight = block.select(block.squeeze((first + second).mean((2, 3)))).view(2, 2, 8).softmax(1)[:, :, :, None, None]
+    torch.testing.assert_close(block(x), first * weight[:, 0] + second * weight[:, 1])
+
+
+def test_an_even_kernel_is_refused():
+    with pytest.raises(ValueError, match=r"^SK: kernel_size=\[3, 4\] must be odd numbers from 1 on, as in \[3, 5\]$"):
+        SK(32, kernel_size=[3, 4])
+
+
+def test_groups_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match=r"^SK: groups=32 does not divide 48 and 48, the channels of a branch$"):
+        SK(48)
