@@ -1,0 +1,46 @@
+"""Surgery: put blocks into any host, take them out, and lose nothing. Knows no registry and no spec."""
+
+from attnzoo.surgery.attach import insert
+from attnzoo.surgery.inserted import Inserted, Place, Station
+from attnzoo.surgery.life import (
+    Insertion,
+    disable,
+    disabled,
+    enable,
+    inserted,
+    parameter_groups,
+    remove,
+    swap,
+    train_only_inserted,
+)
+from attnzoo.surgery.plan import Make, Order, Site
+from attnzoo.surgery.probe import Probe, probe
+from attnzoo.surgery.report import Report, Row
+from attnzoo.surgery.sites import STATION, At, host_modules, select
+
+__all__ = [
+    "STATION",
+    "At",
+    "Inserted",
+    "Insertion",
+    "Make",
+    "Order",
+    "Place",
+    "Probe",
+    "Report",
+    "Row",
+    "Site",
+    "Station",
+    "disable",
+    "disabled",
+    "enable",
+    "host_modules",
+    "insert",
+    "inserted",
+    "parameter_groups",
+    "probe",
+    "remove",
+    "select",
+    "swap",
+    "train_only_inserted",
+]

@@ -1,0 +1,162 @@
+"""Run a host once, with fake tensors if it can be, and note what passes its sites."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from attnzoo.errors import SurgeryError
+from attnzoo.surgery.inputs import Call, candidates, given_call
+from attnzoo.surgery.preserve import preserved
+from attnzoo.surgery.values import Slot, first_slot, get
+
+__all__ = ["Probe", "Seen", "Sight", "counted", "fake_mode", "probe"]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A tensor that passed a site: where in the value it was, and what it was."""
+
+    slot: Slot
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+
+@dataclass
+class Seen:
+    """What passed one site: the first tensor of each call's inputs (``before``) and outputs (``after``)."""
+
+    name: str
+    class_name: str
+    before: list[Sight | None] = field(default_factory=list)
+    after: list[Sight | None] = field(default_factory=list)
+
+    @property
+    def calls(self) -> int:
+        """How often the module was called."""
+        return len(self.after)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The result of one run: the sites in the host's order, the call, FLOPs of the whole, and whether it was faked."""
+
+    sites: dict[str, Seen]
+    call: Call
+    flops: int
+    faked: bool
+
+
+def probe(host: nn.Module, names: Iterable[str], inputs: object = None) -> Probe:
+    """Run ``host`` in eval mode, without gradients, and return what passed the modules ``names``.
+
+    The host is left as it was. With ``inputs=None`` inputs are guessed from its first layer.
+
+    Raises:
+        SurgeryError: The host could be run with none of the inputs.
+    """
+    names = list(names)
+    failures: list[str] = []
+    for faked in (True, False):
+        calls = candidates(host) if inputs is None else [given_call(host, inputs)]
+        for call in calls if faked else _small_first(calls):
+            try:
+                return _run(host, names, call, faked)
+            except Exception as error:
+                kind = "fake" if faked else "real"
+                failures.append(f"{kind} input {call}: {_first_line(error)}")
+    raise SurgeryError(_no_run(host, inputs, failures))
+
+
+@contextmanager
+def counted() -> Iterator[FlopCounterMode]:
+    """Count FLOPs (twice the multiply-adds of matrix products and convolutions) of what runs inside.
+
+    Attention is made of its matrix products here: the fused kernels of the CPU and the fast path of
+    ``nn.MultiheadAttention`` would be counted as nothing.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            yield counter
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def fake_mode() -> Iterator[FakeTensorMode]:
+    """Give tensors shapes and no numbers; real parameters may take part. Failures are raised, not logged as well."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    silent = logger.disabled
+    logger.disabled = True
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            yield mode
+    finally:
+        logger.disabled = silent
+
+
+def _run(host: nn.Module, names: Sequence[str], call: Call, faked: bool) -> Probe:
+    sites = {name: Seen(name, type(host.get_submodule(name)).__name__) for name in names}
+    with ExitStack() as stack:
+        stack.enter_context(preserved(host))
+        for name, seen in sites.items():
+            _watch(host.get_submodule(name), seen)
+        host.eval()
+        stack.enter_context(torch.no_grad())
+        call_here = call
+        if faked:
+            mode = stack.enter_context(fake_mode())
+            call_here = call.mapped(mode.from_tensor)
+        counter = stack.enter_context(counted())
+        host(*call_here.args, **call_here.kwargs)
+        flops = counter.get_total_flops()
+    return Probe(sites, call, flops, faked)
+
+
+def _watch(module: nn.Module, seen: Seen) -> None:
+    """Add hooks that note what passes; ``preserved`` takes them away."""
+
+    def before(_: nn.Module, args: Any, kwargs: Any) -> None:
+        seen.before.append(_sight((args, kwargs)))
+
+    def after(_: nn.Module, __: Any, output: Any) -> None:
+        seen.after.append(_sight(output))
+
+    module.register_forward_pre_hook(before, with_kwargs=True)
+    module.register_forward_hook(after)
+
+
+def _sight(value: object) -> Sight | None:
+    slot = first_slot(value)
+    if slot is None:
+        return None
+    tensor = get(value, slot)
+    return Sight(slot, tuple(int(size) for size in tensor.shape), tensor.dtype, tensor.device)
+
+
+def _small_first(calls: Iterable[Call]) -> list[Call]:
+    return sorted(calls, key=lambda call: sum(arg.numel() for arg in call.args if isinstance(arg, torch.Tensor)))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"
+
+
+def _no_run(host: nn.Module, inputs: object, failures: list[str]) -> str:
+    name = type(host).__name__
+    if not failures:
+        return f"host {name}: no inputs could be guessed; give inputs=… (a tensor, shape, tuple or dict)"
+    tried = "\n  ".join(dict.fromkeys(failures[-3:]))
+    advice = "give other inputs" if inputs is not None else "give inputs=… (a tensor, shape, tuple or dict)"
+    return f"host {name}: it could not be run to see the shapes at its sites; {advice}\n  {tried}"
