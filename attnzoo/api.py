@@ -1,0 +1,143 @@
+"""The public functions, each a composition of the core's parts over this process's registry."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnzoo.card import Card, fold
+from attnzoo.registry import default_registry, set_default_registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from attnzoo.spec import Spec
+
+__all__ = ["build", "create", "list_blocks", "load", "register", "save"]
+
+
+def list_blocks(domain: str | None = None) -> list[Card]:
+    """Return the cards of the installed blocks, ordered by id. Imports neither torch nor the blocks.
+
+    Args:
+        domain: Only this domain, such as ``channel``.
+
+    Raises:
+        NameNotFound: No such domain.
+    """
+    return [entry.card for entry in default_registry().in_domain(domain)]
+
+
+def create(name: str, *, weights: str | None = None, **arguments: Any) -> "nn.Module":
+    """Build a block by name.
+
+    Args:
+        name: A block's id (``vision/se``), short name (``se``) or alias.
+        weights: Pretrained weights: a catalogue name, a path or an address. The arguments then come with them.
+        **arguments: The arguments of the block's constructor; ``attnzoo show <name>`` lists them.
+
+    Raises:
+        NameNotFound, AmbiguousName: The name is not that of one block, or the weights are not known.
+        ArgumentError: An argument is unknown, missing or of the wrong type.
+        BuildError: The constructor refused the arguments.
+        WeightsError: The weights cannot be read or do not fit.
+    """
+    from attnzoo.build import build_block
+
+    if weights is not None:
+        from attnzoo.weights.resolve import build_with_weights
+
+        return build_with_weights(default_registry(), name, arguments, weights)
+    return build_block(default_registry(), name, arguments)
+
+
+def build(spec: "str | Path | Mapping[str, Any] | Spec") -> "nn.Module":
+    """Build what a spec names.
+
+    Args:
+        spec: The path of a YAML file, the data of a spec as a mapping, or a `Spec`.
+
+    Raises:
+        SpecError: Every fault of the spec, each with ``file:line:column``.
+        BuildError: A constructor refused its arguments.
+    """
+    from attnzoo.build import build_spec
+    from attnzoo.spec import read_spec, spec_from_data
+
+    if isinstance(spec, str | Path):
+        return build_spec(read_spec(spec), default_registry())
+    if isinstance(spec, Mapping):
+        return build_spec(spec_from_data(spec), default_registry())
+    return build_spec(spec, default_registry())
+
+
+def save(block: "nn.Module", path: str | Path, *, licence: str = "", source: str = "") -> None:
+    """Save a block to a self-describing safetensors file, atomically.
+
+    Args:
+        block: A block that attnzoo built (``create``, ``build`` or ``load``).
+        path: The file to write.
+        licence: The licence of the weights, kept in the file.
+        source: Where the weights come from, kept in the file.
+
+    Raises:
+        WeightsError: The block was not built by attnzoo, or the file cannot be written.
+    """
+    from attnzoo.weights.store import save_block
+
+    save_block(block, path, None, default_registry(), licence=licence, source=source)
+
+
+def load(path: str | Path) -> "nn.Module":
+    """Rebuild a block from a file that `save` wrote.
+
+    Raises:
+        WeightsError: The file cannot be read, is damaged, or does not describe itself.
+        NameNotFound: The block is not installed.
+    """
+    from attnzoo.weights.store import load_block
+
+    return load_block(path, default_registry())
+
+
+def register(
+    cls: "type[nn.Module] | None" = None,
+    *,
+    name: str | None = None,
+    example: Mapping[str, Any] | None = None,
+    shape: str = "n c h w -> n c h w",
+    domain: str = "mixed",
+    summary: str = "",
+) -> Any:
+    """Register a class as a block of this process, ``local/<name>``; also usable as a decorator.
+
+    Args:
+        cls: An ``nn.Module`` class.
+        name: The block's name; by default the class's.
+        example: Arguments to build it with in checks.
+        shape: Its shape contract in einops notation.
+        domain: Its domain.
+        summary: One sentence; by default the first line of the class's docstring.
+    """
+    if cls is None:
+        return _decorator(name=name, example=example, shape=shape, domain=domain, summary=summary)
+    doc = (cls.__doc__ or "").strip().splitlines()
+    card = Card(
+        name=fold(name or cls.__name__),
+        class_name=cls.__name__,
+        module=cls.__module__,
+        summary=summary or (doc[0] if doc else cls.__name__),
+        domain=domain,
+        shape=shape,
+        example=dict(example or {}),
+        cls=cls,
+    )
+    set_default_registry(default_registry().with_card(card))
+    return cls
+
+
+def _decorator(**options: Any) -> Callable[["type[nn.Module]"], "type[nn.Module]"]:
+    def decorate(cls: "type[nn.Module]") -> "type[nn.Module]":
+        register(cls, **options)
+        return cls
+
+    return decorate

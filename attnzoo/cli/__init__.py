@@ -1,0 +1,62 @@
+"""The command line: one file a command, loaded when the command is used. The only place that prints."""
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from attnzoo import __version__
+from attnzoo.errors import AttnZooError, did_you_mean
+
+__all__ = ["main"]
+
+# Command name to one line of help. The command `name` is the function `command` in attnzoo/cli/<name>.py; it is
+# imported only when it runs or shows its own help, so that `attnzoo --help` imports nothing else.
+_COMMANDS = {
+    "list": "List the blocks of the installed plugins.",
+    "show": "Show one block: arguments, shapes, paper, dialects.",
+    "build": "Build a block from a spec; save it if asked to.",
+    "schema": "Print the JSON Schema of specs, with the installed blocks.",
+    "weights": "List and verify pretrained weights.",
+    "plugins": "List the installed plugins.",
+    "doctor": "Look for problems, each with its mend.",
+    "check": "Run the conformance suite on a block.",
+    "verify": "Compare blocks with golden files of their authors' code.",
+    "demo": "Classify images with pretrained attention blocks and draw their maps.",
+}
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are used, and whose errors are attnzoo's."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"attnzoo.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            message = f"no command {args[0]!r}{did_you_mean(args[0], _COMMANDS)}"
+            raise click.UsageError(message, ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AttnZooError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="attnzoo")
+def main() -> None:
+    """Attention blocks by name: build them from YAML, load pretrained weights, check them against their papers."""
