@@ -12,7 +12,7 @@ from attnzoo_vision.ops.pooling import global_mean
 class BAM(nn.Module):
     """Add to the input its product with a weight made of a channel answer and a pixel answer.
 
-    ``y = x * (1 + sigmoid(channel(mean_hw(x)) * spatial(x)))``; ``channel`` is linear, BN, ReLU, linear, and ``spatial``
+    ``y = x * (1 + sigmoid(channel(mean_hw(x)) * spatial(x)))``; ``channel`` is linear, BN, ReLU, linear; ``spatial``
     is a 1x1 convolution and two dilated 3x3 convolutions, each with BN and ReLU, then a 1x1 convolution to one plane.
 
     Args:

@@ -1,0 +1,90 @@
+"""EMA, efficient multi-scale attention: one weight for each pixel and group of channels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.axis_pooling import mean_over
+from attnzoo_vision.ops.strips import pool_strips, project_strip
+
+
+class EMA(nn.Module):
+    """Scale each pixel of each channel group by a weight from two views of the group, at one pixel and at 3x3.
+
+    For the channels ``u`` of a group: ``s = W [mean_w(u), mean_h(u)]``, split into ``s_h`` and ``s_w``;
+    ``a = IN(u * sigmoid(s_h) * sigmoid(s_w));  b = conv3x3(u)``;
+    ``y = u * sigmoid(softmax_c(mean_hw(a)) . b + softmax_c(mean_hw(b)) . a)``.
+
+    Args:
+        channels: Channels of the input.
+        groups: Number of channel groups, which share all parameters.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``groups`` does not divide ``channels``.
+
+    Source:
+        Ouyang et al., "Efficient Multi-Scale Attention Module with Cross-Spatial Learning", ICASSP 2023,
+        arXiv:2305.13563, section 2. Authors' code: github.com/YOLOonMe/EMA-attention-module @ afc37ec.
+        Deviations: same numbers with less work. The mean of an instance norm is its bias, so the weights of ``b`` are the
+        same for all inputs and ``conv3x3`` is done once to a single plane; its means come from border sums.
+    """
+
+    def __init__(self, channels: int, *, groups: int = 32) -> None:
+        super().__init__()
+        if channels % groups:
+            message = f"EMA: groups={groups} does not divide channels={channels}; take a divisor"
+            raise ValueError(message)
+        width = channels // groups
+        self.groups = groups
+        self.strip = nn.Linear(width, width)
+        self.norm = nn.GroupNorm(width, width)
+        self.local = nn.Conv2d(width, width, 3, padding=1)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the weight of every pixel in every group, ``group``: ``(N, G, H, W)``."""
+        n, _, h, w = x_nchw.shape
+        u_mdhw = x_nchw.reshape(n * self.groups, -1, h, w)  # m: samples and groups
+        rows_mdh, columns_mdw = pool_strips(u_mdhw)
+        strips_mdl = torch.sigmoid(project_strip(self.strip, torch.cat([rows_mdh, columns_mdw], dim=2)))
+        height_mdh, width_mdw = torch.split(strips_mdl, [h, w], dim=2)
+        local_share_md = torch.softmax(self._local_mean(u_mdhw, columns_mdw), dim=1)
+        logits_m1hw = self._strip_answer(u_mdhw * height_mdh[:, :, :, None] * width_mdw[:, :, None, :], local_share_md)
+        return {"group": torch.sigmoid(logits_m1hw + self._local_answer(u_mdhw)).view(n, self.groups, h, w)}
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each pixel of each group scaled by its weight."""
+        weight_nghw = self.attention(x_nchw)["group"]
+        return (torch.unflatten(x_nchw, 1, (self.groups, -1)) * weight_nghw.unsqueeze(2)).flatten(1, 2)
+
+    def _local_answer(self, u_mdhw: Tensor) -> Tensor:
+        """Return ``softmax(norm.bias) . conv3x3(u)`` by the one kernel that this sum of kernels is."""
+        share_d = torch.softmax(self.norm.bias, dim=0)
+        kernel_1d33 = torch.einsum("o,oikl->ikl", share_d, self.local.weight).unsqueeze(0)
+        return F.conv2d(u_mdhw, kernel_1d33, torch.dot(share_d, self._local_bias).unsqueeze(0), padding=1)
+
+    def _local_mean(self, u_mdhw: Tensor, columns_mdw: Tensor) -> Tensor:
+        """Return ``mean_hw(conv3x3(u))``: each tap sees the sum of the map without a border row or column."""
+        h, w = u_mdhw.shape[2:]
+        total_mdw = columns_mdw * h
+        by_row = torch.stack([total_mdw - u_mdhw[:, :, -1], total_mdw, total_mdw - u_mdhw[:, :, 0]], dim=2)
+        total_md3 = by_row.sum(3)
+        taps_md33 = torch.stack([total_md3 - by_row[..., -1], total_md3, total_md3 - by_row[..., 0]], dim=3)
+        return F.linear(taps_md33.flatten(1) / (h * w), self.local.weight.flatten(1), self._local_bias)
+
+    @property
+    def _local_bias(self) -> Tensor:
+        bias = self.local.bias
+        assert bias is not None  # as constructed
+        return bias
+
+    def _strip_answer(self, gated_mdhw: Tensor, share_md: Tensor) -> Tensor:
+        """Return ``share . IN(gated)`` as one sum over the channels, ``(M, 1, H, W)``."""
+        m, d, h, w = gated_mdhw.shape
+        centred_mdl = (gated_mdhw - mean_over(gated_mdhw, (2, 3), keepdim=True)).view(m, d, h * w)
+        variance_md = torch.linalg.vector_norm(centred_mdl, dim=2).square() / (h * w)
+        scale_m1d = (share_md * self.norm.weight * torch.rsqrt(variance_md + self.norm.eps)).unsqueeze(1)
+        offset_m11 = F.linear(share_md, self.norm.bias.unsqueeze(0)).unsqueeze(2)
+        return torch.baddbmm(offset_m11, scale_m1d, centred_mdl).view(m, 1, h, w)

@@ -1,0 +1,73 @@
+"""GAM: a weight for each element from its pixel's channels, then one from its neighbourhood; nothing is pooled."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class GAM(nn.Module):
+    """Scale each element by a weight from the channels of its pixel, then by one from all channels around it.
+
+    ``z = x * sigmoid(W2 relu(W1 x + b1) + b2);  y = z * sigmoid(BN(k2 * relu(BN(k1 * z))))`` where ``W1`` and ``W2`` act on
+    the channels of each pixel and ``*`` with ``k1`` and ``k2`` is a convolution.
+
+    Args:
+        channels: Channels of the input.
+        reduction: Divisor of ``channels`` that gives the hidden channels of both parts, rounded down.
+        kernel_size: Odd side of the two convolutions in pixels.
+        channel_sigmoid: Whether the first weight goes through a sigmoid; many copies leave it out.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: No hidden channel is left, or ``kernel_size`` is even.
+
+    Source:
+        Liu et al., "Global Attention Mechanism: Retain Information to Enhance Channel-Spatial Interactions", 2021,
+        arXiv:2112.05561, eq. 1-2. The authors published no code; form and names are checked against
+        github.com/z1069614715/objectdetection_script @ 36181c8, cv-attention/GAM.py.
+        Deviations: none in the numbers; the paper's variant with grouped convolutions is left out.
+    """
+
+    def __init__(
+        self, channels: int, *, reduction: int = 4, kernel_size: int = 7, channel_sigmoid: bool = True
+    ) -> None:
+        super().__init__()
+        hidden = channels // reduction
+        if hidden < 1:
+            message = f"GAM: reduction={reduction} leaves no channel of channels={channels}; make it at most {channels}"
+            raise ValueError(message)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            message = f"GAM: kernel_size={kernel_size} is not odd; the paper uses 7"
+            raise ValueError(message)
+        self.channel_sigmoid = channel_sigmoid
+        self.squeeze = nn.Linear(channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+        self.spatial = nn.Sequential(
+            nn.Conv2d(channels, hidden, kernel_size, padding=kernel_size // 2),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(),
+            nn.Conv2d(hidden, channels, kernel_size, padding=kernel_size // 2),
+            nn.BatchNorm2d(channels),
+        )
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the weights ``channel`` and ``spatial``, both ``(N, C, H, W)``."""
+        channel_nchw = self._channel_weight(x_nchw)
+        return {"channel": channel_nchw, "spatial": torch.sigmoid(self.spatial(x_nchw * channel_nchw))}
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, scaled by both weights."""
+        scaled_nchw = x_nchw * self._channel_weight(x_nchw)
+        return scaled_nchw * torch.sigmoid(self.spatial(scaled_nchw))
+
+    def _channel_weight(self, x_nchw: Tensor) -> Tensor:
+        hidden_nrhw = torch.relu(_at_each_pixel(self.squeeze, x_nchw))
+        logits_nchw = _at_each_pixel(self.excite, hidden_nrhw)
+        return torch.sigmoid(logits_nchw) if self.channel_sigmoid else logits_nchw
+
+
+def _at_each_pixel(layer: nn.Linear, x_nchw: Tensor) -> Tensor:
+    """Return ``layer`` applied to the channels of each pixel, as a 1x1 convolution, which needs no permuted copy."""
+    return F.conv2d(x_nchw, layer.weight[:, :, None, None], layer.bias)

@@ -1,0 +1,68 @@
+"""MLCA: ECA done twice, for the whole map and for a coarse grid of regions."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows, check_kernel_size
+
+
+class MLCA(nn.Module):
+    """Scale each channel by a mean of a weight for the whole map and a weight for each region of a coarse grid.
+
+    ``p`` is ``x`` averaged over ``local_size`` by ``local_size`` regions. The channels of its mean, and those of all its
+    regions one after another, are filtered by one kernel each: ``g = sigmoid(k * mean(p))``, ``l = sigmoid(k' * p)``;
+    ``y = x * resize((1 - local_weight) g + local_weight l)``.
+
+    Args:
+        channels: Channels of the input; decides only the number of taps.
+        local_size: Regions in each direction.
+        local_weight: Share of the weights of the regions, in [0, 1].
+        kernel_size: Odd number of taps over the channels; None for ECA's rule ``|log2(C) + 1| / 2``, made odd.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``local_size`` is less than 1, or ``kernel_size`` is even.
+
+    Source:
+        Wan et al., "Mixed local channel attention for object detection", Engineering Applications of Artificial
+        Intelligence 123, 2023, 106442. Authors' code: github.com/wandahangFY/MLCA @ afbeb47, MLCA.py.
+        Deviations: none in the numbers. As there, the kernel runs on from the last channel of a region into the next.
+    """
+
+    def __init__(
+        self, channels: int, *, local_size: int = 5, local_weight: float = 0.5, kernel_size: int | None = None
+    ) -> None:
+        super().__init__()
+        if local_size < 1:
+            message = f"MLCA: local_size={local_size} is less than 1; the authors use 5"
+            raise ValueError(message)
+        taps = adaptive_kernel_size(channels) if kernel_size is None else kernel_size
+        check_kernel_size("MLCA", taps)
+        self.local_size = local_size
+        self.local_weight = local_weight
+        self.whole = nn.Conv1d(1, 1, taps, padding=taps // 2, bias=False)
+        self.local = nn.Conv1d(1, 1, taps, padding=taps // 2, bias=False)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the weights ``whole``, ``(N, C, 1, 1)``, and ``local``, ``(N, C, S, S)`` with S = ``local_size``."""
+        n, c = x_nchw.shape[:2]
+        regions_ncss = F.adaptive_avg_pool2d(x_nchw, self.local_size)
+        sequence_nl = regions_ncss.flatten(2).transpose(1, 2).reshape(n, -1)
+        local_nsc = _filter(sequence_nl, self.local).view(n, -1, c)
+        local_ncss = local_nsc.transpose(1, 2).reshape(n, c, self.local_size, self.local_size)
+        whole_nc = _filter(regions_ncss.mean((2, 3)), self.whole)
+        return {"whole": torch.sigmoid(whole_nc)[:, :, None, None], "local": torch.sigmoid(local_ncss)}
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each channel scaled region by region."""
+        weights = self.attention(x_nchw)
+        mixed_ncss = torch.lerp(weights["whole"].expand_as(weights["local"]), weights["local"], self.local_weight)
+        return x_nchw * F.adaptive_avg_pool2d(mixed_ncss, x_nchw.shape[2:])
+
+
+def _filter(x_nl: Tensor, layer: nn.Conv1d) -> Tensor:
+    """Return the convolution of each row, as products of its windows, which small convolutions are slower than."""
+    return torch.matmul(channel_windows(x_nl, layer.weight.shape[2]), layer.weight.flatten())

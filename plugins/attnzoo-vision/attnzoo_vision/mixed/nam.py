@@ -1,0 +1,58 @@
+"""NAM: the scales that batch normalisation has learned, used as channel weights."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class NAM(nn.Module):
+    """Scale each element by a weight from its normalised value, in proportion to the batch norm's own scales.
+
+    ``y = x * sigmoid(BN(x) * |gamma| / sum_c |gamma|)`` where ``gamma`` is the weight of the batch norm; the factor
+    ``|gamma| / sum |gamma|`` passes no gradient on.
+
+    Args:
+        channels: Channels of the input.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on; in training more than one pixel in the batch.
+
+    Raises:
+        ValueError: ``channels`` is less than 1.
+
+    Source:
+        Liu et al., "NAM: Normalization-based Attention Module", NeurIPS workshop 2021, arXiv:2111.12419, eq. 1-2.
+        Authors' code: github.com/Christian-lyc/NAM @ 6e8d3e3, MODELS/attention.py.
+        Deviations: channel part only, as in the authors' code; the product with the factor is done inside the norm.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        if channels < 1:
+            message = f"NAM: channels={channels} is less than 1; give the channels of the input"
+            raise ValueError(message)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the weight of every element, ``element``: ``(N, C, H, W)``. In training it updates no statistics."""
+        norm = self.norm
+        mean, variance = (None, None) if self.training else (norm.running_mean, norm.running_var)
+        return {"element": self._weight(x_nchw, mean, variance)}
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each element scaled by its weight."""
+        norm = self.norm
+        if self.training and norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+        weight_nchw = self._weight(x_nchw, norm.running_mean, norm.running_var)
+        return x_nchw * weight_nchw if torch.is_grad_enabled() else weight_nchw.mul_(x_nchw)
+
+    def _weight(self, x_nchw: Tensor, mean_c: Tensor | None, variance_c: Tensor | None) -> Tensor:
+        norm = self.norm
+        share_c = norm.weight.detach().abs()
+        share_c = share_c / share_c.sum()
+        momentum = 0.0 if norm.momentum is None else norm.momentum
+        logits_nchw = F.batch_norm(
+            x_nchw, mean_c, variance_c, norm.weight * share_c, norm.bias * share_c, self.training, momentum, norm.eps
+        )
+        return torch.sigmoid(logits_nchw)

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from attnzoo_vision.mixed.ema import EMA
+
+
+def formula(block: EMA, x: torch.Tensor) -> torch.Tensor:
+    n, c, h, w = x.shape
+    u = x.reshape(n * block.groups, c // block.groups, h, w)
+    strips = block.strip(torch.cat([u.mean(3), u.mean(2)], dim=2).transpose(1, 2)).transpose(1, 2)
+    rows, columns = strips.split([h, w], dim=2)
+    a = block.norm(u * torch.sigmoid(rows)[:, :, :, None] * torch.sigmoid(columns)[:, :, None, :])
+    b = block.local(u)
+    logits = torch.softmax(a.mean((2, 3), keepdim=True), 1) * b + torch.softmax(b.mean((2, 3), keepdim=True), 1) * a
+    return (u * torch.sigmoid(logits.sum(1, keepdim=True))).reshape(n, c, h, w)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(5, 7), (1, 4), (2, 1)])
+def test_equals_the_formula(size: tuple[int, int], layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    block = EMA(12, groups=3).double()
+    torch.nn.init.normal_(block.norm.weight)
+    torch.nn.init.normal_(block.norm.bias)
+    x = torch.randn(2, 12, *size, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    y, expected = block(x), formula(block, x)
+    torch.testing.assert_close(y, expected)
+    upstream = torch.randn_like(y)
+    got, wanted = (torch.autograd.grad(z, [x, *block.parameters()], upstream) for z in (y, expected))
+    torch.testing.assert_close(got, wanted)
+
+
+def test_keeps_channels_last() -> None:
+    x = torch.randn(2, 8, 3, 4).contiguous(memory_format=torch.channels_last)
+    assert EMA(8, groups=2)(x).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_groups_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match="EMA: groups=32 does not divide channels=80; take a divisor"):
+        EMA(80)

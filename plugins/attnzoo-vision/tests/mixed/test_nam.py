@@ -1,0 +1,27 @@
+import copy
+
+import pytest
+import torch
+
+from attnzoo_vision.mixed.nam import NAM
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_equals_the_formula_with_its_gradients_and_statistics(training: bool) -> None:
+    torch.manual_seed(0)
+    block = NAM(6).double().train(training)
+    torch.nn.init.normal_(block.norm.weight)
+    norm = copy.deepcopy(block.norm)
+    x = torch.randn(2, 6, 5, 4, dtype=torch.float64, requires_grad=True)
+    share = (norm.weight.abs() / norm.weight.abs().sum()).detach()
+    expected = x * torch.sigmoid(share[:, None, None] * norm(x))
+    y = block(x)
+    torch.testing.assert_close(y, expected)
+    got = torch.autograd.grad(y.sin().sum(), [x, *block.parameters()])
+    torch.testing.assert_close(got, torch.autograd.grad(expected.sin().sum(), [x, *norm.parameters()]))
+    torch.testing.assert_close(block.norm.state_dict(), norm.state_dict())
+
+
+def test_no_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="NAM: channels=0 is less than 1; give the channels of the input"):
+        NAM(0)
