@@ -197,7 +197,8 @@ def verify(path: Path | str, registry: Registry) -> Verdict:
         golden = read_golden(path)
         entry, dialect, bound = find_dialect(golden, registry)
         block, dialect_name = entry.id, dialect.name
-        arguments = our_arguments(dialect, bound, golden.call)
+        shapes = {k: list(v.shape) for k, v in golden.groups["state"].items()}
+        arguments = our_arguments(dialect, bound, golden.call, shapes)
         comparisons = _compare_all(golden, entry, dialect, bound, arguments)
     except AttnZooError as error:
         return Verdict(path, block, dialect_name, arguments, problem=str(error))

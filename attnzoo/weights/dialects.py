@@ -66,9 +66,17 @@ def applies(dialect: Dialect, bound: Mapping[str, Any]) -> bool:
     return dialect.when is None or bool(evaluate(dialect.when, bound))
 
 
-def our_arguments(dialect: Dialect, bound: Mapping[str, Any], call: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return our constructor arguments for their bound arguments; ``call`` are the arguments of their forward call."""
-    names = {**bound, "call": dict(call or {})}
+def our_arguments(
+    dialect: Dialect,
+    bound: Mapping[str, Any],
+    call: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> dict[str, Any]:
+    """Return our constructor arguments for their bound arguments.
+
+    ``call`` are the arguments of their forward call and ``shapes`` those of their tensors, where they are known.
+    """
+    names = {**bound, "call": dict(call or {}), "shapes": dict(shapes or {})}
     result = {}
     for ours, value in dialect.args.items():
         try:
