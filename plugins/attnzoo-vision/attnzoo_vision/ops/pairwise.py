@@ -41,9 +41,10 @@ def pairwise_relu_sum(a_nl: Tensor, b_nm: Tensor, value_nme: Tensor) -> Tensor:
     if b_nm.shape[1] <= 2 * value_nme.shape[2] and not torch.compiler.is_compiling():
         return torch.bmm(torch.relu(a_nl.unsqueeze(2) + b_nm.unsqueeze(1)), value_nme)
     below_nm, order_nm = torch.sort(-b_nm, dim=1)
-    sorted_nme = value_nme.take_along_dim(order_nm.unsqueeze(2), dim=1)
+    sorted_nme = value_nme.gather(1, order_nm.unsqueeze(2).expand_as(value_nme))
     terms_nmf = torch.cat([sorted_nme, sorted_nme * -below_nm.unsqueeze(2)], dim=2)
     prefix_nmf = F.pad(terms_nmf.cumsum(dim=1), (0, 0, 1, 0))
     count_nl = torch.searchsorted(below_nm.detach(), a_nl.detach())
-    values_nle, weighted_nle = prefix_nmf.take_along_dim(count_nl.unsqueeze(2), dim=1).chunk(2, dim=2)
+    count_nlf = count_nl.unsqueeze(2).expand(-1, -1, prefix_nmf.shape[2])
+    values_nle, weighted_nle = prefix_nmf.gather(1, count_nlf).chunk(2, dim=2)
     return a_nl.unsqueeze(2) * values_nle + weighted_nle

@@ -31,13 +31,25 @@ def project(x_ncs: Tensor, weight_oc: Tensor, bias_o: Tensor | None = None) -> T
 
 
 def project_back(y_nld: Tensor, weight_cd: Tensor, bias_c: Tensor | None, like_ncs: Tensor) -> Tensor:
-    """Return the map of a 1x1 convolution of tokens, with the spatial sizes and the memory layout of ``like_ncs``."""
+    """Return the map of a 1x1 convolution of tokens, with the spatial sizes and the memory layout of ``like_ncs``.
+
+    The weight may also be one for each sample, ``(N, C, D)``.
+    """
     if is_channels_last(like_ncs):
-        return torch.unflatten(F.linear(y_nld, weight_cd, bias_c), 1, like_ncs.shape[2:]).movedim(-1, 1)
+        if weight_cd.dim() == 2:
+            return tokens_to_map(F.linear(y_nld, weight_cd, bias_c), like_ncs)
+        weight_ndc = weight_cd.transpose(1, 2)
+        y_nlc = torch.bmm(y_nld, weight_ndc) if bias_c is None else torch.baddbmm(bias_c, y_nld, weight_ndc)
+        return tokens_to_map(y_nlc, like_ncs)
     weight_ncd = weight_cd.expand(y_nld.shape[0], -1, -1)
     y_ndl = y_nld.transpose(1, 2)
     y_ncl = torch.bmm(weight_ncd, y_ndl) if bias_c is None else torch.baddbmm(bias_c[:, None], weight_ncd, y_ndl)
     return torch.unflatten(y_ncl, 2, like_ncs.shape[2:])
+
+
+def tokens_to_map(y_nlc: Tensor, like_ncs: Tensor) -> Tensor:
+    """Return the view ``(N, C, ...)`` of tokens, with the spatial sizes of ``like_ncs``."""
+    return torch.unflatten(y_nlc, 1, like_ncs.shape[2:]).movedim(-1, 1)
 
 
 def add_shortcut(y_ncs: Tensor, x_ncs: Tensor) -> Tensor:

@@ -1,0 +1,46 @@
+"""Channel attention module of DANet."""
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
+
+
+class DANetChannelAttention(nn.Module):
+    """Add to each channel a mean of all channels that favours the least similar, times a factor that starts at zero.
+
+    ``y = x + gamma * A X`` with ``A = softmax_j(max_j(e_ij) - e_ij) = softmax_j(-e_ij)`` and ``e = X X^T`` over pixels.
+    The most similar channel gets the smallest weight, as in the authors' code.
+
+    Args:
+        channels: Channels of the input; the block itself has one parameter.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Source:
+        Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv:1809.02983, section 3.3.
+        Authors' code: github.com/junfu1115/DANet @ b0a0fa0, encoding/nn/da_att.py, CAM_Module.
+        Deviations: none from the code; the paper writes the softmax of the similarity itself.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw`` plus the weighted means of its channels."""
+        weight_ncc = self.gamma * self._weights(x_nchw)
+        return add_shortcut(project_back(as_tokens(x_nchw), weight_ncc, None, x_nchw), x_nchw)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``channels``, the weight of every channel (column) in the mean for a channel (row)."""
+        return {"channels": self._weights(x_nchw)}
+
+    def _weights(self, x_nchw: Tensor) -> Tensor:
+        if x_nchw.shape[1] != self.channels:
+            message = f"DANetChannelAttention: input has {x_nchw.shape[1]} channels, expected channels={self.channels}"
+            raise ValueError(message)
+        x_ncl = x_nchw.flatten(2)
+        return torch.softmax(-torch.bmm(x_ncl, x_ncl.transpose(1, 2)), dim=2)
