@@ -28,8 +28,8 @@ class EMA(nn.Module):
     Source:
         Ouyang et al., "Efficient Multi-Scale Attention Module with Cross-Spatial Learning", ICASSP 2023,
         arXiv:2305.13563, section 2. Authors' code: github.com/YOLOonMe/EMA-attention-module @ afc37ec.
-        Deviations: same numbers with less work. The mean of an instance norm is its bias, so the weights of ``b`` are the
-        same for all inputs and ``conv3x3`` is done once to a single plane; its means come from border sums.
+        Deviations: same numbers with less work. The mean of an instance norm is its bias, so the weights of ``b`` are
+        the same for all inputs and ``conv3x3`` gives a single plane; its means come from border sums.
     """
 
     def __init__(self, channels: int, *, groups: int = 32) -> None:

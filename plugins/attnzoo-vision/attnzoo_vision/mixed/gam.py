@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class GAM(nn.Module):
     """Scale each element by a weight from the channels of its pixel, then by one from all channels around it.
 
-    ``z = x * sigmoid(W2 relu(W1 x + b1) + b2);  y = z * sigmoid(BN(k2 * relu(BN(k1 * z))))`` where ``W1`` and ``W2`` act on
-    the channels of each pixel and ``*`` with ``k1`` and ``k2`` is a convolution.
+    ``z = x * sigmoid(W2 relu(W1 x + b1) + b2);  y = z * sigmoid(BN(k2 * relu(BN(k1 * z))))`` where ``W1`` and ``W2``
+    act on the channels of each pixel and ``*`` with ``k1`` and ``k2`` is a convolution.
 
     Args:
         channels: Channels of the input.

@@ -10,9 +10,9 @@ from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_wind
 class MLCA(nn.Module):
     """Scale each channel by a mean of a weight for the whole map and a weight for each region of a coarse grid.
 
-    ``p`` is ``x`` averaged over ``local_size`` by ``local_size`` regions. The channels of its mean, and those of all its
-    regions one after another, are filtered by one kernel each: ``g = sigmoid(k * mean(p))``, ``l = sigmoid(k' * p)``;
-    ``y = x * resize((1 - local_weight) g + local_weight l)``.
+    ``p`` is ``x`` averaged over ``local_size`` by ``local_size`` regions. The channels of its mean, and those of all
+    its regions one after another, are filtered by one kernel each: ``g = sigmoid(k * mean(p))``,
+    ``l = sigmoid(k' * p)``; ``y = x * resize((1 - local_weight) g + local_weight l)``.
 
     Args:
         channels: Channels of the input; decides only the number of taps.
@@ -58,9 +58,10 @@ class MLCA(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled region by region."""
+        h, w = x_nchw.shape[2:]
         weights = self.attention(x_nchw)
         mixed_ncss = torch.lerp(weights["whole"].expand_as(weights["local"]), weights["local"], self.local_weight)
-        return x_nchw * F.adaptive_avg_pool2d(mixed_ncss, x_nchw.shape[2:])
+        return x_nchw * F.adaptive_avg_pool2d(mixed_ncss, (h, w))
 
 
 def _filter(x_nl: Tensor, layer: nn.Conv1d) -> Tensor:

@@ -1,0 +1,59 @@
+"""ELA: rows and columns weighted through a convolution along each, without reduction of the channels."""
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.strips import pool_strips, scale_by_strips
+
+
+class ELA(nn.Module):
+    """Scale each channel by a weight of its row and a weight of its column, from one shared convolution.
+
+    ``y = x * f(mean_w(x)) * f(mean_h(x))`` with ``f(s) = sigmoid(GN(k * s))``; ``*`` with ``k`` is a convolution along the
+    row or column.
+
+    Args:
+        channels: Channels of the input.
+        kernel_size: Odd number of taps.
+        groups: Groups of the convolution; None for one group a channel.
+        norm_groups: Groups of the group norm.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``kernel_size`` is even, or ``groups`` or ``norm_groups`` does not divide ``channels``.
+
+    Source:
+        Xu and Wan, "ELA: Efficient Local Attention for Deep Convolutional Neural Networks", 2024, arXiv:2403.01123, eq. 5-8.
+        The authors published no code; checked against github.com/AIFengheshu/Plug-play-modules @ 2f933bc.
+        Deviations: none in the numbers.
+    """
+
+    def __init__(
+        self, channels: int, *, kernel_size: int = 7, groups: int | None = None, norm_groups: int = 16
+    ) -> None:
+        super().__init__()
+        groups = channels if groups is None else groups
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            message = f"ELA: kernel_size={kernel_size} is not odd; the paper uses 5 and 7"
+            raise ValueError(message)
+        for name, value in (("groups", groups), ("norm_groups", norm_groups)):
+            if value < 1 or channels % value:
+                message = f"ELA: {name}={value} does not divide channels={channels}; take a divisor"
+                raise ValueError(message)
+        self.conv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=groups, bias=False)
+        self.norm = nn.GroupNorm(norm_groups, channels)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the weights ``height``, ``(N, C, H, 1)``, and ``width``, ``(N, C, 1, W)``."""
+        height_nch, width_ncw = self._weights(x_nchw)
+        return {"height": height_nch[:, :, :, None], "width": width_ncw[:, :, None, :]}
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each channel scaled by the weights of its row and column."""
+        return scale_by_strips(x_nchw, *self._weights(x_nchw))
+
+    def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        rows_nch, columns_ncw = pool_strips(x_nchw)
+        return torch.sigmoid(self.norm(self.conv(rows_nch))), torch.sigmoid(self.norm(self.conv(columns_ncw)))

@@ -1,0 +1,81 @@
+"""Split ELA: ELA with a convolution and a norm of its own for rows and for columns, timm's variant."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.activation import get_gate
+from attnzoo_vision.ops.strips import pool_strips, scale_by_strips
+
+
+class SplitELA(nn.Module):
+    """Scale each channel by a weight of its row and a weight of its column, from two convolutions.
+
+    ``y = x * f_h(mean_w(x)) * f_w(mean_h(x))`` with ``f(s) = sigmoid(silu(GN(k * s + b)))``, one group in the norm.
+
+    Args:
+        channels: Channels of the input.
+        kernel_size: Odd number of taps; the convolutions are depthwise.
+        bias: Whether the convolutions have biases.
+        norm: Whether there are norms.
+        gate: Function that makes a weight of a number.
+        shortcut: Whether the input is added to the output.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``kernel_size`` is even, or the gate is unknown.
+
+    Source:
+        Ross Wightman's variant of Xu and Wan, "ELA: Efficient Local Attention for Deep Convolutional Neural Networks",
+        2024, arXiv:2403.01123. Code: github.com/huggingface/pytorch-image-models, timm 1.0.31,
+        timm/layers/coord_attn.py, EfficientLocalAttn.
+        Deviations: one-dimensional convolutions for theirs; the numbers are the same.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_size: int = 7,
+        bias: bool = False,
+        norm: bool = True,
+        gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid",
+        shortcut: bool = False,
+    ) -> None:
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            message = f"SplitELA: kernel_size={kernel_size} is not odd; timm uses 7"
+            raise ValueError(message)
+        self.gate = get_gate("SplitELA", gate)
+        self.shortcut = shortcut
+        self.height = _Strip(channels, kernel_size, bias, norm)
+        self.width = _Strip(channels, kernel_size, bias, norm)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the weights ``height``, ``(N, C, H, 1)``, and ``width``, ``(N, C, 1, W)``."""
+        height_nch, width_ncw = self._weights(x_nchw)
+        return {"height": height_nch[:, :, :, None], "width": width_ncw[:, :, None, :]}
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each channel scaled by the weights of its row and column."""
+        y_nchw = scale_by_strips(x_nchw, *self._weights(x_nchw))
+        return y_nchw + x_nchw if self.shortcut else y_nchw
+
+    def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        rows_nch, columns_ncw = pool_strips(x_nchw)
+        return self.gate(self.height(rows_nch)), self.gate(self.width(columns_ncw))
+
+
+class _Strip(nn.Module):
+    def __init__(self, channels: int, kernel_size: int, bias: bool, norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=bias)
+        self.norm = nn.GroupNorm(1, channels) if norm else None
+
+    def forward(self, x_ncl: Tensor) -> Tensor:
+        """Return the logits of a row or column, up to the gate."""
+        y_ncl: Tensor = self.conv(x_ncl)
+        return F.silu(y_ncl if self.norm is None else self.norm(y_ncl))
