@@ -74,7 +74,7 @@ class VANBlock(nn.Module):
         return self._add(x_nchw, self._mlp(self.mlp_norm(x_nchw)), self.mlp_scale)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
-        """Return ``weight``, what each projected value is multiplied by, ``(N, C, H, W)``."""
+        """Return ``weight`` and ``attended`` of the attention, ``(N, C, H, W)``."""
         return self.attend.attention(self.attention_norm(x_nchw))
 
     def _mlp(self, x_nchw: Tensor) -> Tensor:
@@ -85,5 +85,5 @@ class VANBlock(nn.Module):
     def _add(self, x_nchw: Tensor, branch_nchw: Tensor, scale_c: Tensor) -> Tensor:
         scale_c11 = scale_c[:, None, None]
         if self.training and self.drop_path > 0:
-            return x_nchw + drop_path(scale_c11 * branch_nchw, self.drop_path)
+            return x_nchw + drop_path(scale_c11 * branch_nchw, self.drop_path, self.training)
         return torch.addcmul(x_nchw, branch_nchw, scale_c11)

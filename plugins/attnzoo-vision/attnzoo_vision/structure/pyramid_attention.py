@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.tokens import attend
+from attnzoo_vision.ops.pairwise import attend
 
 _PATCH = 3
 _OVERLAP = 4.0

@@ -1,0 +1,72 @@
+"""The parts of a vision transformer's layer."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention of ``(N, L, C)`` with one projection for queries, keys and values."""
+
+    def __init__(self, embed_dim: int, num_heads: int, *, qkv_bias: bool, scale: float | None) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.scale = (embed_dim // num_heads) ** -0.5 if scale is None else scale
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
+        self.project = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, x_nlc: Tensor) -> Tensor:
+        """Return the attended tokens."""
+        query_ngld, key_ngld, value_ngld = self._heads(x_nlc)
+        y_nlc: Tensor = self.project(merge_heads(attend_heads(query_ngld, key_ngld, value_ngld, scale=self.scale)))
+        return y_nlc
+
+    def weights(self, x_nlc: Tensor) -> Tensor:
+        """Return the weights of all tokens for each, ``(N, heads, L, L)``."""
+        query_ngld, key_ngld, _ = self._heads(x_nlc)
+        return attention_map(query_ngld, key_ngld, scale=self.scale)
+
+    def _heads(self, x_nlc: Tensor) -> list[Tensor]:
+        return [split_heads(part, self.num_heads) for part in self.qkv(x_nlc).chunk(3, dim=-1)]
+
+
+class MLP(nn.Module):
+    """Two linear layers with an exact GELU between."""
+
+    def __init__(self, embed_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(embed_dim, hidden)
+        self.reduce = nn.Linear(hidden, embed_dim)
+
+    def forward(self, x_nlc: Tensor) -> Tensor:
+        """Return the transformed tokens."""
+        y_nlc: Tensor = self.reduce(F.gelu(self.expand(x_nlc)))
+        return y_nlc
+
+
+def check_layer(name: str, embed_dim: int, num_heads: int, mlp_ratio: float, drop_path: float) -> int:
+    """Return the hidden width of the MLP.
+
+    Raises:
+        ValueError: An argument does not fit.
+    """
+    message = ""
+    if num_heads < 1 or embed_dim % num_heads:
+        message = f"{name}: num_heads={num_heads} does not divide embed_dim={embed_dim}"
+    elif int(embed_dim * mlp_ratio) < 1:
+        message = f"{name}: mlp_ratio={mlp_ratio} leaves no hidden unit of embed_dim={embed_dim}"
+    elif not 0 <= drop_path < 1:
+        message = f"{name}: drop_path={drop_path} is not in [0, 1)"
+    if message:
+        raise ValueError(message)
+    return int(embed_dim * mlp_ratio)
+
+
+def init_linear(module: nn.Module) -> None:
+    """Draw the weights of all linear layers from a truncated normal of deviation 0.02, with no bias."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,56 @@
+"""Global-local temporal representation: dilated temporal pyramid and temporal self-attention."""
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.temporal.temporal_self_attention import TemporalSelfAttention
+
+
+class GLTR(nn.Module):
+    """Describe a clip by the features of its frames, their dilated convolutions along time, and attention over them.
+
+    ``y = mean_t(tsa(cat(x, conv_d1(x), conv_d2(x), ...)))``
+
+    Args:
+        channels: Channels of a frame's feature.
+        dilations: Steps in frames of the convolutions along time, which span 3 frames each.
+
+    Shape:
+        ``(N, T, C)`` to ``(N, (1 + len(dilations)) * C)``; any T from 1 on.
+
+    Raises:
+        ValueError: ``dilations`` is empty or has a number below 1.
+
+    Source:
+        Li et al., "Global-Local Temporal Representations for Video Person Re-Identification", ICCV 2019,
+        arXiv:1908.10049, section 4. First author's code: github.com/ljn114514/GLTR @ 5204197, resnet.py.
+        Deviations: none from the code. The paper has the dilations 1, 2, 4 and does not keep the feature itself.
+    """
+
+    def __init__(self, channels: int, *, dilations: list[int] | tuple[int, ...] = (1, 2, 3)) -> None:
+        super().__init__()
+        if not dilations or min(dilations) < 1:
+            message = f"GLTR: dilations={list(dilations)} must be numbers of at least 1"
+            raise ValueError(message)
+        convs = [nn.Conv1d(channels, channels, 3, padding=d, dilation=d, bias=False) for d in dilations]
+        self.convs = nn.ModuleList(convs)
+        self.attend = TemporalSelfAttention(channels * (1 + len(dilations)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights of the pyramid: small and normal, as the authors do."""
+        for conv in self.convs:
+            nn.init.normal_(conv.weight, std=0.001)
+
+    def forward(self, x_ntc: Tensor) -> Tensor:
+        """Return one vector for each clip."""
+        attended_nmt: Tensor = self.attend(self._pyramid(x_ntc))
+        return attended_nmt.mean(dim=2)
+
+    def attention(self, x_ntc: Tensor) -> dict[str, Tensor]:
+        """Return ``attention``, the weights of all frames for each, ``(N, T, T)``."""
+        return self.attend.attention(self._pyramid(x_ntc))
+
+    def _pyramid(self, x_ntc: Tensor) -> Tensor:
+        x_nct = x_ntc.transpose(1, 2)
+        return torch.cat([x_nct, *(conv(x_nct) for conv in self.convs)], dim=1)

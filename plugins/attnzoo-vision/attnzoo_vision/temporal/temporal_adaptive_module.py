@@ -1,0 +1,72 @@
+"""Temporal adaptive module."""
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.frames import filter_frames, to_clips
+
+
+class TemporalAdaptiveModule(nn.Module):
+    """Scale each channel of each frame, then filter along time with a kernel made for each clip and channel.
+
+    ``y = (sigmoid(V2 relu(BN(V1 * p))) x) * softmax(W2 relu(BN(W1 p)))``, ``p = mean_hw(x)``, both ``*`` along time
+
+    Args:
+        channels: Channels of the input; a quarter of them, rounded down, are hidden channels of the scale.
+        num_frames: Frames of a clip, which lie one behind the other in the batch.
+        kernel_size: Frames that both filters along time span, odd.
+
+    Shape:
+        ``(N * num_frames, C, H, W)`` to the same shape; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``kernel_size`` is even, a number is too small, or the batch is not a multiple of ``num_frames``.
+
+    Source:
+        Liu et al., "TAM: Temporal Adaptive Module for Video Recognition", ICCV 2021, arXiv:2005.06803, eq. 2-6.
+        Authors' code: github.com/liu-zhy/temporal-adaptive-module @ 5fcb46f, ops/temporal_module.py, class TAM.
+        Deviations: none. Frames are summed with shifts instead of convolved, and scale and kernel are multiplied first.
+    """
+
+    def __init__(self, channels: int, num_frames: int, *, kernel_size: int = 3) -> None:
+        super().__init__()
+        if channels < 4 or num_frames < 1:
+            message = f"TemporalAdaptiveModule: channels={channels} below 4 or num_frames={num_frames} below 1"
+            raise ValueError(message)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            message = f"TemporalAdaptiveModule: kernel_size={kernel_size} must be odd"
+            raise ValueError(message)
+        self.num_frames = num_frames
+        self.kernel_hidden = nn.Linear(num_frames, 2 * num_frames, bias=False)
+        self.kernel_norm = nn.BatchNorm1d(2 * num_frames)
+        self.kernel = nn.Linear(2 * num_frames, kernel_size, bias=False)
+        self.scale_hidden = nn.Conv1d(channels, channels // 4, kernel_size, padding=kernel_size // 2, bias=False)
+        self.scale_norm = nn.BatchNorm1d(channels // 4)
+        self.scale = nn.Conv1d(channels // 4, channels, 1, bias=False)
+
+    def forward(self, x_fchw: Tensor) -> Tensor:
+        """Return the filtered frames."""
+        x_ntchw = to_clips(x_fchw, self.num_frames, "TemporalAdaptiveModule")
+        kernel_nck, scale_nct = self._weights(x_ntchw)
+        scale_ntc = scale_nct.transpose(1, 2)
+        taps = [self._tap(kernel_nck[..., k], scale_ntc, k) for k in range(kernel_nck.shape[-1])]
+        return filter_frames(x_ntchw, taps).flatten(0, 1)
+
+    def attention(self, x_fchw: Tensor) -> dict[str, Tensor]:
+        """Return ``kernel``, the weights of the frames around, ``(N, C, K)``, and ``scale``, ``(N, C, T)``."""
+        kernel_nck, scale_nct = self._weights(to_clips(x_fchw, self.num_frames, "TemporalAdaptiveModule"))
+        return {"kernel": kernel_nck, "scale": scale_nct}
+
+    def _weights(self, x_ntchw: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = x_ntchw.shape[3:]
+        pooled_nct = (x_ntchw.sum(dim=(3, 4)) / (height * width)).transpose(1, 2)
+        hidden_pr = torch.relu(self.kernel_norm(self.kernel_hidden(pooled_nct.flatten(0, 1))))
+        kernel_nck = self.kernel(hidden_pr).softmax(-1).unflatten(0, pooled_nct.shape[:2])
+        scale_nct = torch.sigmoid(self.scale(torch.relu(self.scale_norm(self.scale_hidden(pooled_nct)))))
+        return kernel_nck, scale_nct
+
+    def _tap(self, weight_nc: Tensor, scale_ntc: Tensor, position: int) -> Tensor:
+        """Return the factor of the frame at ``position`` of the kernel for each output frame, ``(N, T, C, 1, 1)``."""
+        shift = position - self.kernel.out_features // 2
+        tap_ntc = weight_nc[:, None] * scale_ntc.roll(-shift, dims=1)
+        return tap_ntc[..., None, None]
