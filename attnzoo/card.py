@@ -308,6 +308,6 @@ def _check_expressions(where: str, entry: Mapping[str, Any], signature: Mapping[
             raise CardError(message)
     for ours, value in (entry.get("args") or {}).items():
         if isinstance(value, str):
-            for name in sorted(names_in(value) - set(signature) - {"call"}):
+            for name in sorted(names_in(value) - set(signature) - {"call", "shapes"}):
                 message = f"{where}.args.{ours}: no argument {name!r} in the signature{did_you_mean(name, signature)}"
                 raise CardError(message)

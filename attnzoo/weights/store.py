@@ -1,4 +1,4 @@
-"""Self-describing safetensors files: a block's tensors, with spec, plugin, version, licence and source in the header."""
+"""Self-describing safetensors files: a block's tensors, with its spec, plugin, licence and source in the header."""
 
 import contextlib
 import json
@@ -228,7 +228,7 @@ def load_block(path: Path | str, registry: Registry) -> nn.Module:
 def build_on_meta(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], where: str = "tensors") -> nn.Module:
     """Build a module without memory and give it ``tensors``.
 
-    Buffers that are not saved (tables computed from the arguments), if there are any, come from a second, real instance.
+    Buffers that are not saved (tables computed from the arguments) come from a second, real instance.
 
     Raises:
         LoadError: The tensors do not fit.
