@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Gate, get_gate
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows, check_kernel_size
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -23,7 +24,7 @@ class CECA(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``kernel_size`` is even, or a gate is not known.
+        ValueError: ``kernel_size`` is even, ``channels`` is less than 1, or a gate is not known.
 
     Source:
         No paper: a variant of ECA (arXiv:1910.03151) by Chris Ha and Ross Wightman.
@@ -35,6 +36,7 @@ class CECA(nn.Module):
         self, channels: int, *, kernel_size: int | None = None, bias: bool = False, gate: Gate = "sigmoid"
     ) -> None:
         super().__init__()
+        check_positive("CECA", channels=channels)
         taps = max(3, adaptive_kernel_size(channels)) if kernel_size is None else kernel_size
         check_kernel_size("CECA", taps)
         self.kernel_size = taps

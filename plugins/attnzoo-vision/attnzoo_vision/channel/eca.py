@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows, check_kernel_size
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -25,7 +26,7 @@ class ECA(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any C, H and W from 1 on.
 
     Raises:
-        ValueError: ``kernel_size`` is even, or an activation or gate is not known.
+        ValueError: ``kernel_size`` is even, a number is less than 1, or an activation or gate is not known.
 
     Source:
         Wang et al., "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks", CVPR 2020,
@@ -44,6 +45,7 @@ class ECA(nn.Module):
         gate: Gate = "sigmoid",
     ) -> None:
         super().__init__()
+        check_positive("ECA", channels=channels, hidden_channels=hidden_channels)
         taps = adaptive_kernel_size(channels) if kernel_size is None else kernel_size
         check_kernel_size("ECA", taps)
         self.kernel_size = taps

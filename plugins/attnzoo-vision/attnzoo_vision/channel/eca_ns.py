@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.channel_window import channel_windows, check_kernel_size
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -19,7 +20,7 @@ class ECANS(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``kernel_size`` is even.
+        ValueError: ``kernel_size`` is even, or ``channels`` is less than 1.
 
     Source:
         Wang et al., "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks", CVPR 2020,
@@ -30,6 +31,7 @@ class ECANS(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
+        check_positive("ECANS", channels=channels)
         check_kernel_size("ECANS", kernel_size)
         self.kernel_size = kernel_size
         self.conv = nn.Conv1d(channels, channels, kernel_size, groups=channels, bias=False)

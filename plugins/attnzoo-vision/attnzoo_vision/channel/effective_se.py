@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Gate, get_gate
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.pooling import global_mean, mean_max
 
 
@@ -20,7 +21,7 @@ class EffectiveSE(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: A gate is not known.
+        ValueError: A gate is not known, or ``channels`` is less than 1.
 
     Source:
         Lee and Park, "CenterMask: Real-Time Anchor-Free Instance Segmentation", CVPR 2020, arXiv:1911.06667, eq. 1-2.
@@ -31,6 +32,7 @@ class EffectiveSE(nn.Module):
 
     def __init__(self, channels: int, *, gate: Gate = "hard_sigmoid", max_pool: bool = False) -> None:
         super().__init__()
+        check_positive("EffectiveSE", channels=channels)
         self.max_pool = max_pool
         self.gate = get_gate("EffectiveSE", gate)
         self.mix = nn.Linear(channels, channels)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
+
 # (height, width) frequencies on a 7 x 7 grid in the authors' order; "top" by accuracy of each alone, "low" by frequency
 _ORDERS = {
     "top": "00 01 60 05 02 10 12 40 50 16 30 04 06 03 35 22 46 63 33 53 55 21 61 52 54 32 31 41 23 20 65 13",
@@ -32,8 +34,8 @@ class FCA(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``frequencies`` is not known, its number does not divide ``channels``, ``reduction`` leaves no
-            hidden unit, or a side of the DCT is less than 7.
+        ValueError: ``channels`` is less than 1, ``frequencies`` is not known, its number does not divide
+            ``channels``, ``reduction`` leaves no hidden unit, or a side of the DCT is less than 7.
 
     Source:
         Qin et al., "FcaNet: Frequency Channel Attention Networks", ICCV 2021, arXiv:2012.11879, eq. 10-13.
@@ -51,6 +53,7 @@ class FCA(nn.Module):
         frequencies: str = "top16",
     ) -> None:
         super().__init__()
+        check_positive("FCA", channels=channels)
         pairs = _frequency_pairs(frequencies)
         _check(channels, len(pairs), frequencies, dct_height, dct_width, reduction)
         self.squeeze = nn.Linear(channels, channels // reduction, bias=False)

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.pooling import square_sum
 
 
@@ -24,7 +25,7 @@ class GCT(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``mode`` is not known.
+        ValueError: ``mode`` is not known, or ``channels`` is less than 1.
 
     Source:
         Yang et al., "Gated Channel Transformation for Visual Recognition", CVPR 2020, arXiv:1909.11519, eq. 3-6.
@@ -36,6 +37,7 @@ class GCT(nn.Module):
         self, channels: int, *, mode: Literal["l2", "l1"] = "l2", after_relu: bool = False, eps: float = 1e-5
     ) -> None:
         super().__init__()
+        check_positive("GCT", channels=channels)
         if mode not in ("l2", "l1"):
             message = f"GCT: mode={mode!r} is not known; use 'l2' or 'l1'"
             raise ValueError(message)

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
+from attnzoo_vision.ops.arguments import check_divides, check_positive
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.pooling import global_mean, mean_max
 
 
@@ -22,16 +24,18 @@ class SE(nn.Module):
         batch_norm: Normalise the hidden units before the activation.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on. In training ``batch_norm`` needs N > 1.
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``reduction`` does not divide ``channels``, or an activation or gate is not known.
+        ValueError: ``reduction`` does not divide ``channels``, a number is less than 1, or an
+            activation or gate is not known.
 
     Source:
         Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, arXiv:1709.01507, eq. 2-4.
         Authors' code: github.com/hujie-frank/SENet @ 0262d43, models/SE-ResNet-50.prototxt.
         Deviations: ``nn.Linear`` for their 1x1 convolutions; the numbers are the same. ``max_pool`` and
-        ``batch_norm`` are options of timm, not of the paper.
+        ``batch_norm`` are options of timm, not of the paper; a training batch of one sample, which has no variance, is
+        normalised with the running statistics.
     """
 
     def __init__(
@@ -47,12 +51,15 @@ class SE(nn.Module):
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        hidden = _hidden_channels(channels, reduction, hidden_channels)
+        check_positive("SE", channels=channels, hidden_channels=hidden_channels)
+        if hidden_channels is None:
+            check_divides("SE", "reduction", reduction, "channels", channels)
+        hidden = channels // reduction if hidden_channels is None else hidden_channels
         self.max_pool = max_pool
         self.activation = get_activation("SE", activation)
         self.gate = get_gate("SE", gate)
         self.squeeze = nn.Linear(channels, hidden, bias=bias)
-        self.norm = nn.BatchNorm1d(hidden) if batch_norm else nn.Identity()
+        self.norm = BatchNorm1d(hidden) if batch_norm else nn.Identity()
         self.excite = nn.Linear(hidden, channels, bias=bias)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
@@ -68,15 +75,3 @@ class SE(nn.Module):
         hidden_nr = self.activation(self.norm(self.squeeze(pooled_nc)))
         weight_nc: Tensor = self.gate(self.excite(hidden_nr))
         return weight_nc[:, :, None, None]
-
-
-def _hidden_channels(channels: int, reduction: int, hidden_channels: int | None) -> int:
-    if hidden_channels is not None:
-        if hidden_channels < 1:
-            message = f"SE: hidden_channels={hidden_channels} must be at least 1"
-            raise ValueError(message)
-        return hidden_channels
-    if reduction < 1 or channels % reduction:
-        message = f"SE: reduction={reduction} does not divide channels={channels}"
-        raise ValueError(message)
-    return channels // reduction

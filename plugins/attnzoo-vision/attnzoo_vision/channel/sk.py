@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
@@ -30,17 +32,16 @@ class SK(nn.Module):
         activation: What follows the convolutions; a ReLU always follows the hidden units.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, C', ceil(H / stride), ceil(W / stride))``. In training N must be greater than 1, since
-        the batch norm of the hidden units has one value a sample.
+        ``(N, C, H, W)`` to ``(N, C', ceil(H / stride), ceil(W / stride))``.
 
     Raises:
-        ValueError: A kernel is even, or a number of channels is not divisible as it must be.
+        ValueError: A kernel is even, a number is less than 1, or a number of channels is not divisible as it must be.
 
     Source:
         Li et al., "Selective Kernel Networks", CVPR 2019, arXiv:1903.06586, eq. 1-6.
         Authors' code: github.com/implus/SKNet @ 17dd708, models/sknet50.prototxt.
         Deviations: linear layers for their 1x1 convolutions. ``split_input`` is an option of timm, ``select_bias`` of
-        syt2/SKNet.
+        syt2/SKNet. A training batch of one sample, which theirs refuse, is normalised with the running statistics.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class SK(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
+        check_positive("SK", channels=channels, out_channels=out_channels, stride=stride, groups=groups)
+        check_positive("SK", reduction=reduction, hidden_channels=hidden_channels, dilation=dilation)
         out, count = out_channels or channels, len(kernel_size)
         _check(channels, out, kernel_size, min(groups, out), split_input)
         hidden = max(out // reduction, 32) if hidden_channels is None else hidden_channels
@@ -77,7 +80,7 @@ class SK(nn.Module):
             for size in kernel_size
         )
         self.squeeze = nn.Linear(out, hidden, bias=False)
-        self.norm = nn.BatchNorm1d(hidden)
+        self.norm = BatchNorm1d(hidden)
         self.select = nn.Linear(hidden, count * out, bias=select_bias)
 
     def forward(self, x_nchw: Tensor) -> Tensor:

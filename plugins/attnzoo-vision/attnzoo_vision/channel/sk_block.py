@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
@@ -15,24 +17,24 @@ class SKBlock(nn.Module):
 
     Args:
         channels: Channels of the input.
-        hidden_channels: Channels in the middle; the output has four times as many. A quarter of ``channels`` by default.
+        hidden_channels: Channels in the middle, a quarter of those of the output. By default a quarter of ``channels``.
         stride: Step of the 3 x 3 convolutions, pixels.
         groups: Number of groups of the second of them.
         reduction: Divisor of ``hidden_channels`` that gives the units of the attention.
         projection: Make the shortcut a 1 x 1 convolution with batch norm; without it, the shape must not change.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, 4 hidden_channels, ceil(H / stride), ceil(W / stride))``. In training N must be greater
-        than 1, since the batch norm of the attention has one value a sample.
+        ``(N, C, H, W)`` to ``(N, 4 hidden_channels, ceil(H / stride), ceil(W / stride))``.
 
     Raises:
-        ValueError: ``groups`` does not divide ``hidden_channels``, ``reduction`` leaves no unit, or the shape changes
-            without ``projection``.
+        ValueError: ``groups`` does not divide ``hidden_channels``, ``reduction`` leaves no unit, a number is less
+            than 1, or the shape changes without ``projection``.
 
     Source:
         Li et al., "Selective Kernel Networks", CVPR 2019, arXiv:1903.06586, as in the first author's
         github.com/implus/PytorchInsight @ 2864528, classification/models/imagenet/resnet_sk.py, ``Bottleneck``.
-        Deviations: linear layers for their 1x1 convolutions of one pixel.
+        Deviations: linear layers for their 1x1 convolutions of one pixel; a training batch of one
+        sample, which theirs refuses, is normalised with the running statistics.
     """
 
     def __init__(
@@ -46,13 +48,15 @@ class SKBlock(nn.Module):
         projection: bool = False,
     ) -> None:
         super().__init__()
+        check_positive("SKBlock", channels=channels, hidden_channels=hidden_channels, stride=stride)
+        check_positive("SKBlock", groups=groups, reduction=reduction)
         middle = channels // 4 if hidden_channels is None else hidden_channels
         _check(channels, middle, stride, groups, reduction, projection)
         self.reduce = ConvNorm(channels, middle)
         self.dense = ConvNorm(middle, middle, 3, stride=stride)
         self.grouped = ConvNorm(middle, middle, 3, stride=stride, groups=groups)
         self.squeeze = nn.Linear(middle, middle // reduction, bias=False)
-        self.norm = nn.BatchNorm1d(middle // reduction)
+        self.norm = BatchNorm1d(middle // reduction)
         self.select = nn.Linear(middle // reduction, 2 * middle, bias=False)
         self.expand = ConvNorm(middle, 4 * middle)
         self.shortcut = ConvNorm(channels, 4 * middle, stride=stride) if projection else nn.Identity()

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
@@ -23,7 +24,7 @@ class SKLinear(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``.
 
     Raises:
-        ValueError: A kernel is even, or ``groups`` does not divide ``channels``.
+        ValueError: A kernel is even, a number is less than 1, or ``groups`` does not divide ``channels``.
 
     Source:
         Not the paper's block (arXiv:1903.06586; see ``sk``) but the port that is copied most:
@@ -42,6 +43,8 @@ class SKLinear(nn.Module):
         hidden_channels: int | None = None,
     ) -> None:
         super().__init__()
+        check_positive("SKLinear", channels=channels, stride=stride, groups=groups)
+        check_positive("SKLinear", reduction=reduction, hidden_channels=hidden_channels)
         if not kernel_size or any(size < 1 or size % 2 == 0 for size in kernel_size):
             message = f"SKLinear: kernel_size={list(kernel_size)} must be odd numbers from 1 on, as in [3, 5]"
             raise ValueError(message)

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 
@@ -27,16 +29,18 @@ class SplitAttention(nn.Module):
         activation: What follows the norms.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, C', H', W')``, as the convolution has it. In training ``norm`` needs N > 1.
+        ``(N, C, H, W)`` to ``(N, C', H', W')``, as the convolution has it.
 
     Raises:
-        ValueError: ``groups`` or ``groups * radix`` does not divide a number of channels.
+        ValueError: ``groups`` or ``groups * radix`` does not divide a number of channels, a number is out of range, or
+            an activation is not known.
 
     Source:
         Zhang et al., "ResNeSt: Split-Attention Networks", arXiv:2004.08955, eq. 1-2 and figure 2.
         Authors' code: github.com/zhanghang1989/ResNeSt @ 1dfb3e8, resnest/torch/models/splat.py, ``SplAtConv2d``.
         Deviations: no rectified convolution and no DropBlock, which is a stub there; grouped linear layers for their
-        grouped 1x1 convolutions.
+        grouped 1x1 convolutions; a training batch of one sample, which they refuse, is normalised with the running
+        statistics.
     """
 
     def __init__(
@@ -56,16 +60,19 @@ class SplitAttention(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
+        check_positive("SplitAttention", channels=channels, out_channels=out_channels, kernel_size=kernel_size)
+        check_positive("SplitAttention", stride=stride, dilation=dilation, groups=groups, radix=radix)
+        check_positive("SplitAttention", hidden_channels=hidden_channels)
         out = channels if out_channels is None else out_channels
         hidden = max(channels * radix // 4, 32) if hidden_channels is None else hidden_channels
-        _check(channels, out, hidden, groups, radix)
         pad = kernel_size // 2 if padding is None else padding
+        _check(channels, out, hidden, groups, radix, pad)
         self.radix, self.groups = radix, groups
         self.activation = get_activation("SplitAttention", activation)
         self.conv = nn.Conv2d(channels, out * radix, kernel_size, stride, pad, dilation, groups * radix, bias)
-        self.conv_norm = nn.BatchNorm2d(out * radix) if norm else nn.Identity()
+        self.conv_norm = BatchNorm2d(out * radix) if norm else nn.Identity()
         self.squeeze = GroupedLinear(out, hidden, groups=groups)
-        self.squeeze_norm = nn.BatchNorm1d(hidden) if norm else nn.Identity()
+        self.squeeze_norm = BatchNorm1d(hidden) if norm else nn.Identity()
         self.select = GroupedLinear(hidden, out * radix, groups=groups)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
@@ -88,9 +95,11 @@ class SplitAttention(nn.Module):
         return logit_nsc.softmax(dim=1) if self.radix > 1 else logit_nsc.sigmoid()
 
 
-def _check(channels: int, out_channels: int, hidden_channels: int, groups: int, radix: int) -> None:
+def _check(channels: int, out_channels: int, hidden_channels: int, groups: int, radix: int, padding: int) -> None:
     message = ""
-    if channels % (groups * radix):
+    if padding < 0:
+        message = f"SplitAttention: padding={padding} is less than 0; use 0 or more"
+    elif channels % (groups * radix):
         message = f"SplitAttention: groups={groups} times radix={radix} does not divide channels={channels}"
     elif out_channels % groups:
         message = f"SplitAttention: groups={groups} does not divide out_channels={out_channels}"

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.pooling import global_mean, square_sum
 
 
@@ -16,21 +18,25 @@ class SRM(nn.Module):
         eps: Added to the unbiased variance of a channel.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on. In training N must be greater than 1, since the
-        batch norm has one value a sample.
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``channels`` is less than 1.
 
     Source:
         Lee et al., "SRM: A Style-based Recalibration Module for Convolutional Neural Networks", ICCV 2019,
         arXiv:1903.10829, eq. 1-5. Authors' code: github.com/hyunjaelee410/style-based-recalibration-module @ f6221c7,
         models/recalibration_modules.py.
-        Deviations: the variance of a single pixel is 0; theirs is NaN.
+        Deviations: the variance of a single pixel is 0, where theirs is NaN; a training batch of one sample, which they
+        refuse, is normalised with the running statistics.
     """
 
     def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
         super().__init__()
+        check_positive("SRM", channels=channels)
         self.eps = eps
         self.style_weight = nn.Parameter(torch.zeros(channels, 2))
-        self.norm = nn.BatchNorm1d(channels)
+        self.norm = BatchNorm1d(channels)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its weight in (0, 1)."""

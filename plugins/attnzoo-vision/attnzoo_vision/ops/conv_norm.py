@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
+
 
 class ConvNorm(nn.Module):
     """Convolve, keeping the size at stride 1, then normalise over the batch."""
@@ -20,7 +22,7 @@ class ConvNorm(nn.Module):
         super().__init__()
         padding = dilation * (kernel_size // 2)
         self.conv = nn.Conv2d(channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.norm = BatchNorm2d(out_channels)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the normalised map."""

@@ -1,0 +1,155 @@
+"""Gather-Excite."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
+from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.pooling import global_mean, mean_max
+
+
+class GatherExcite(nn.Module):
+    """Scale each channel by a gate that is gathered from the channel's surroundings or its whole map.
+
+    ``y = x * gate(nearest(excite(gather(x))))``
+
+    The paper's theta-minus is the default; theta is ``gather="conv"``, theta-plus also has ``hidden_channels``.
+
+    Args:
+        channels: Channels of the input.
+        extent: Step between the places that are gathered at, pixels, even; 0 gathers the whole map into one.
+        gather: ``mean`` of a window of ``2 extent - 1`` pixels; ``mean_max``, the mean of its mean and maximum; or
+            ``conv``: one depthwise convolution of the whole map, or log2(extent) of 3 x 3 and stride 2.
+        size: Height and width of the kernel of a ``conv`` of the whole map, pixels.
+        padded: Pad that convolution with zeros to keep the size.
+        grid: Take the mean over a grid of so many squares a side instead of windows.
+        gather_bias: Give the convolutions a bias.
+        gather_norm: Follow each convolution by a batch norm.
+        gather_activation: Follow also the last convolution by ``activation``, if hidden units come next.
+        hidden_channels: Hidden units of the excitation, two 1 x 1 convolutions; none by default.
+        bias: Give these two a bias.
+        activation: What follows the hidden units, and the convolutions but the last.
+        gate: What the gates come from.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on, or from ``size`` on if that convolution is not padded.
+
+    Raises:
+        ValueError: ``extent`` is odd, ``size`` is missing, a number is less than 1, or an option is not known.
+
+    Source:
+        Hu et al., "Gather-Excite: Exploiting Feature Context in Convolutional Neural Networks", NeurIPS 2018,
+        arXiv:1810.12348, sections 3-4. Authors' code: github.com/hujie-frank/GENet @ ae791f8, models/RN50-GE*.prototxt.
+        Deviations: none of the defaults; the other options are of ports. A training batch of one value a channel is
+        normalised with the running statistics.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        extent: int = 0,
+        gather: Literal["mean", "mean_max", "conv"] = "mean",
+        size: list[int] | tuple[int, int] | None = None,
+        padded: bool = False,
+        grid: int | None = None,
+        gather_bias: bool = False,
+        gather_norm: bool = True,
+        gather_activation: bool = True,
+        hidden_channels: int | None = None,
+        bias: bool = True,
+        activation: Activation = "relu",
+        gate: Gate = "sigmoid",
+    ) -> None:
+        super().__init__()
+        check_positive("GatherExcite", channels=channels, hidden_channels=hidden_channels, grid=grid)
+        _check(extent, gather, size)
+        self.extent, self.gather, self.grid = extent, gather, grid
+        self.gather_activation = gather_activation
+        self.activation = get_activation("GatherExcite", activation)
+        self.gate = get_gate("GatherExcite", gate)
+        self.convs = nn.ModuleList(_gather_convs(channels, extent, size, padded, gather_bias) if gather == "conv" else [])
+        self.norms = nn.ModuleList(BatchNorm2d(channels) for _ in self.convs if gather_norm)
+        self.squeeze = nn.Linear(channels, hidden_channels, bias=bias) if hidden_channels else None
+        self.excite = nn.Linear(hidden_channels, channels, bias=bias) if hidden_channels else None
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, scaled by its gates."""
+        return x_nchw * self._weight(x_nchw)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``gate``, what :meth:`forward` multiplies with, ``(N, C, H, W)``."""
+        return {"gate": self._weight(x_nchw).expand_as(x_nchw)}
+
+    def _weight(self, x_nchw: Tensor) -> Tensor:
+        gathered_nchw = self._convolve(x_nchw) if self.gather == "conv" else self._pool(x_nchw)
+        if self.squeeze is not None and self.excite is not None:
+            hidden_nhwr = self.activation(self.squeeze(gathered_nchw.movedim(1, -1)))
+            gathered_nchw = self.excite(hidden_nhwr).movedim(-1, 1)
+        weight_nchw = self.gate(gathered_nchw)
+        if weight_nchw.shape[2:] in ((1, 1), x_nchw.shape[2:]):
+            return weight_nchw
+        return F.interpolate(weight_nchw, size=x_nchw.shape[2:])
+
+    def _pool(self, x_nchw: Tensor) -> Tensor:
+        if self.grid is not None:
+            return F.adaptive_avg_pool2d(x_nchw, self.grid)
+        if self.extent == 0:
+            pooled_nc = global_mean(x_nchw) if self.gather == "mean" else mean_max(x_nchw)
+            return pooled_nc[:, :, None, None]
+        window, pad = 2 * self.extent - 1, self.extent - 1
+        mean_nchw = F.avg_pool2d(x_nchw, window, self.extent, pad, count_include_pad=False)
+        if self.gather == "mean":
+            return mean_nchw
+        return 0.5 * (mean_nchw + F.max_pool2d(x_nchw, window, self.extent, pad))
+
+    def _convolve(self, x_nchw: Tensor) -> Tensor:
+        for index, conv in enumerate(self.convs):
+            x_nchw = _depthwise(conv, x_nchw)
+            if len(self.norms):
+                x_nchw = self.norms[index](x_nchw)
+            last = index == len(self.convs) - 1
+            if not last or (self.gather_activation and self.squeeze is not None):
+                x_nchw = self.activation(x_nchw)
+        return x_nchw
+
+
+def _check(extent: int, gather: str, size: Sequence[int] | None) -> None:
+    message = ""
+    if extent < 0 or extent % 2:
+        message = f"GatherExcite: extent={extent} is not 0 or an even number; use 0 for the whole map"
+    elif gather not in ("mean", "mean_max", "conv"):
+        message = f"GatherExcite: gather={gather!r} is not known; use 'mean', 'mean_max' or 'conv'"
+    elif gather == "conv" and extent == 0 and size is None:
+        message = "GatherExcite: extent=0 with gather='conv' needs size; give height and width of the map"
+    elif size is not None and (len(size) != 2 or min(size) < 1):
+        message = f"GatherExcite: size={list(size)} is not a height and a width; give two positive numbers"
+    if message:
+        raise ValueError(message)
+
+
+def _gather_convs(
+    channels: int, extent: int, size: Sequence[int] | None, padded: bool, bias: bool
+) -> list[nn.Conv2d]:
+    if extent == 0 and size is not None:
+        padding = ((size[0] - 1) // 2, (size[1] - 1) // 2) if padded else (0, 0)
+        return [nn.Conv2d(channels, channels, (size[0], size[1]), padding=padding, groups=channels, bias=bias)]
+    count = int(math.log2(extent))
+    return [nn.Conv2d(channels, channels, 3, 2, 1, groups=channels, bias=bias) for _ in range(count)]
+
+
+def _depthwise(conv: nn.Module, x_nchw: Tensor) -> Tensor:
+    """Convolve; a kernel that covers the map is a plain sum, which is far quicker and keeps the layout."""
+    assert isinstance(conv, nn.Conv2d)
+    covers = not torch.compiler.is_compiling() and x_nchw.shape[2:] == conv.kernel_size and not any(conv.padding)
+    if not covers:
+        y_nchw: Tensor = conv(x_nchw)
+        return y_nchw
+    sum_nc11 = (x_nchw * conv.weight.squeeze(1)).sum(dim=(2, 3), keepdim=True)
+    return sum_nc11 if conv.bias is None else sum_nc11 + conv.bias[:, None, None]
