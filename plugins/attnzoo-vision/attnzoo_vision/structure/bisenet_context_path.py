@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.conv_norm import ConvNorm, normalise_pooled
+from attnzoo_vision.ops.segmentation import ConvNorm, normalise_pooled
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.structure.bisenet_arm import AttentionRefinement
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.segmentation import ConvNorm
 
 
 class SpatialPath(nn.Module):

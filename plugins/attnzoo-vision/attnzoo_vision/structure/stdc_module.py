@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.segmentation import ConvNorm
 
 
 class STDCModule(nn.Module):
