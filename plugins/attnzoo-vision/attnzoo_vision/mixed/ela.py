@@ -9,8 +9,8 @@ from attnzoo_vision.ops.strips import pool_strips, scale_by_strips
 class ELA(nn.Module):
     """Scale each channel by a weight of its row and a weight of its column, from one shared convolution.
 
-    ``y = x * f(mean_w(x)) * f(mean_h(x))`` with ``f(s) = sigmoid(GN(k * s))``; ``*`` with ``k`` is a convolution along the
-    row or column.
+    ``y = x * f(mean_w(x)) * f(mean_h(x))`` with ``f(s) = sigmoid(GN(k * s))``; ``*`` with ``k`` is a convolution along
+    the row or column.
 
     Args:
         channels: Channels of the input.
@@ -25,7 +25,8 @@ class ELA(nn.Module):
         ValueError: ``kernel_size`` is even, or ``groups`` or ``norm_groups`` does not divide ``channels``.
 
     Source:
-        Xu and Wan, "ELA: Efficient Local Attention for Deep Convolutional Neural Networks", 2024, arXiv:2403.01123, eq. 5-8.
+        Xu and Wan, "ELA: Efficient Local Attention for Deep Convolutional Neural Networks", 2024,
+        arXiv:2403.01123, eq. 5-8.
         The authors published no code; checked against github.com/AIFengheshu/Plug-play-modules @ 2f933bc.
         Deviations: none in the numbers.
     """

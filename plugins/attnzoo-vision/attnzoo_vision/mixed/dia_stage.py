@@ -1,0 +1,107 @@
+"""DIA stage: residual blocks whose channel weights come from one recurrent unit that sees them one after another."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.mixed.dia_cell import DIACell
+from attnzoo_vision.ops.pooling import global_mean
+
+
+class DIAStage(nn.Module):
+    """Run residual bottlenecks and scale each branch by weights from a recurrent unit shared by all of them.
+
+    For each block: ``h, c = cell(mean_hw(branch(x)), h, c)``; ``x = relu(branch(x) * h + shortcut(x))``; ``h`` and ``c``
+    start at zero.
+
+    Args:
+        channels: Channels of the input.
+        out_channels: Channels of the output; None for ``channels``.
+        num_blocks: Number of bottlenecks.
+        stride: Stride of the first bottleneck in pixels.
+        reduction: Divisor of ``out_channels`` that gives the units inside the recurrent unit, rounded down.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, O, ceil(H / stride), ceil(W / stride))``; any H and W from 1 on.
+
+    Raises:
+        ValueError: 4 does not divide ``out_channels``, or there is no block.
+
+    Source:
+        Huang et al., "DIANet: Dense-and-Implicit Attention Network", AAAI 2020, arXiv:1905.10671, section 3.
+        Authors' code: github.com/gbup-group/DIANet @ 51685ca, models/cifar/dia_resnet.py, Attention and Bottleneck.
+        Deviations: none in the numbers; theirs works for 64, 128 and 256 channels and on CUDA alone.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        out_channels: int | None = None,
+        num_blocks: int = 2,
+        stride: int = 1,
+        reduction: int = 4,
+    ) -> None:
+        super().__init__()
+        out_channels = channels if out_channels is None else out_channels
+        if out_channels % 4:
+            message = f"DIAStage: 4 does not divide out_channels={out_channels}; take a multiple of 4"
+            raise ValueError(message)
+        if num_blocks < 1:
+            message = f"DIAStage: num_blocks={num_blocks} is less than 1; a stage needs a block"
+            raise ValueError(message)
+        first = _Bottleneck(channels, out_channels, stride)
+        rest = [_Bottleneck(out_channels, out_channels, 1) for _ in range(num_blocks - 1)]
+        self.blocks = nn.ModuleList([first, *rest])
+        self.cell = DIACell(out_channels, reduction=reduction)
+
+    def attention(self, x_nihw: Tensor) -> dict[str, Tensor]:
+        """Return the channel weights of every block, ``channel``: ``(B, N, O, 1, 1)``."""
+        return {"channel": torch.stack(self._run(x_nihw)[1])}
+
+    def forward(self, x_nihw: Tensor) -> Tensor:
+        """Return the output of the last block."""
+        return self._run(x_nihw)[0]
+
+    def _run(self, x_nchw: Tensor) -> tuple[Tensor, list[Tensor]]:
+        hidden_1no: Tensor | None = None
+        state_1no: Tensor | None = None
+        weights: list[Tensor] = []
+        for block in self.blocks:
+            branch_nohw, shortcut_nohw = block(x_nchw)
+            hidden_1no, state_1no = self.cell(global_mean(branch_nohw), hidden_1no, state_1no)
+            weights.append(hidden_1no[-1, :, :, None, None])
+            x_nchw = torch.relu(branch_nohw * weights[-1] + shortcut_nohw)
+        return x_nchw, weights
+
+
+class _Bottleneck(nn.Module):
+    """Bottleneck that leaves the addition to its caller."""
+
+    def __init__(self, channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        width = out_channels // 4
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.shortcut: nn.Sequential | None = None
+        if stride != 1 or channels != out_channels:
+            projection = nn.Conv2d(channels, out_channels, 1, stride=stride, bias=False)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
+        self._start()
+
+    def _start(self) -> None:
+        """Draw the convolutions as the authors' network does."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x_nihw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the branch and the shortcut, both ``(N, O, H, W)``."""
+        y_nrhw = F.relu(self.bn1(self.conv1(x_nihw)), inplace=True)
+        y_nrhw = F.relu(self.bn2(self.conv2(y_nrhw)), inplace=True)
+        shortcut_nohw = x_nihw if self.shortcut is None else self.shortcut(x_nihw)
+        return self.bn3(self.conv3(y_nrhw)), shortcut_nohw

@@ -1,0 +1,112 @@
+"""Residual attention: a trunk of residual units, weighted by a mask from an hourglass beside it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResidualAttention(nn.Module):
+    """Add to a trunk its product with a mask, which an hourglass of residual units computes for every element.
+
+    With ``R`` a pre-activation bottleneck: ``u = R(x); t = R(R(u)); y = R(t * (1 + mask(u)))``. The mask goes down
+    ``depth`` times by ``R(maxpool(.))``, twice ``R`` at the bottom, and up by ``R(resize(.) + R(skip))``; at the top come
+    two 1x1 convolutions, each after BN and ReLU, and a sigmoid.
+
+    Args:
+        channels: Channels of the input.
+        depth: How often the mask branch halves the map; 3, 2, 1 in the network's stages of 56, 28 and 14 pixels.
+        extra_skips: Whether the resized maps are also added to the maps of their level (at the top, to the trunk) as they
+            are, as in the PyTorch port; the authors' graph does not.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: 4 does not divide ``channels``, or ``depth`` is negative.
+
+    Source:
+        Wang et al., "Residual Attention Network for Image Classification", CVPR 2017, arXiv:1704.06904, section 3.
+        Authors' graph: github.com/fwang91/residual-attention-network @ bc207a8, Attention-56-deploy.prototxt; checked
+        against github.com/tengshaofeng/ResidualAttentionNetwork-pytorch @ 88ed90f, model/attention_module.py.
+        Deviations: pooling has a border of one pixel as in the port, where Caffe rounds sizes up. The port's unused
+        convolutions (``conv4``) are left out, and sizes come from the input.
+    """
+
+    def __init__(self, channels: int, *, depth: int = 3, extra_skips: bool = False) -> None:
+        super().__init__()
+        if channels % 4:
+            message = f"ResidualAttention: 4 does not divide channels={channels}; take a multiple of 4"
+            raise ValueError(message)
+        if depth < 0:
+            message = f"ResidualAttention: depth={depth} is negative; the authors use 3, 2 and 1"
+            raise ValueError(message)
+        self.depth = depth
+        self.extra_skips = extra_skips
+        self.first = _Unit(channels)
+        self.trunk = nn.Sequential(_Unit(channels), _Unit(channels))
+        self.down = nn.ModuleList(_Unit(channels) for _ in range(depth - 1))
+        self.skip = nn.ModuleList(_Unit(channels) for _ in range(depth - 1))
+        self.bottom = nn.Sequential(_Unit(channels), _Unit(channels))
+        self.up = nn.ModuleList(_Unit(channels) for _ in range(depth - 1))
+        self.mask = nn.Sequential(*_preactivated(channels), *_preactivated(channels))
+        self.last = _Unit(channels)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the weight of every element of the trunk, ``mask``: ``(N, C, H, W)``."""
+        first_nchw = self.first(x_nchw)
+        return {"mask": self._mask(first_nchw, self.trunk(first_nchw))}
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the last unit of the trunk plus its product with the mask."""
+        first_nchw = self.first(x_nchw)
+        trunk_nchw = self.trunk(first_nchw)
+        y_nchw: Tensor = self.last(torch.addcmul(trunk_nchw, trunk_nchw, self._mask(first_nchw, trunk_nchw)))
+        return y_nchw
+
+    def _mask(self, x_nchw: Tensor, trunk_nchw: Tensor) -> Tensor:
+        levels: list[Tensor] = []
+        for down in self.down:
+            x_nchw = down(_halved(x_nchw))
+            levels.append(x_nchw)
+        x_nchw = self.bottom(_halved(x_nchw) if self.depth else x_nchw)
+        # the deepest level comes first on the way up
+        for up, skip, level in zip(self.up, reversed(self.skip), reversed(levels), strict=True):
+            joined = _resized(x_nchw, level) + skip(level)
+            x_nchw = up(joined + level if self.extra_skips else joined)
+        if self.depth:
+            x_nchw = _resized(x_nchw, trunk_nchw)
+            x_nchw = x_nchw + trunk_nchw if self.extra_skips else x_nchw
+        return torch.sigmoid(self.mask(x_nchw))
+
+
+class _Unit(nn.Module):
+    """Pre-activation bottleneck with an identity shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        width = channels // 4
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw`` plus its bottleneck."""
+        y = self.conv1(F.relu(self.bn1(x_nchw), inplace=True))
+        y = self.conv2(F.relu(self.bn2(y), inplace=True))
+        y_nchw: Tensor = self.conv3(F.relu(self.bn3(y), inplace=True))
+        return y_nchw + x_nchw
+
+
+def _preactivated(channels: int) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 1, bias=False)]
+
+
+def _halved(x_nchw: Tensor) -> Tensor:
+    return F.max_pool2d(x_nchw, 3, stride=2, padding=1)
+
+
+def _resized(x_nchw: Tensor, like_nchw: Tensor) -> Tensor:
+    return F.interpolate(x_nchw, size=like_nchw.shape[2:], mode="bilinear", align_corners=True)
