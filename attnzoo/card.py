@@ -301,7 +301,7 @@ def _check_keys(where: str, entry: Mapping[str, Any], known: Iterable[str]) -> N
 
 
 def _check_expressions(where: str, entry: Mapping[str, Any], signature: Mapping[str, Any]) -> None:
-    """Refuse names in `args` and `when` that their signature does not have (call arguments are allowed in `args`)."""
+    """Refuse names in `args` and `when` that their signature does not have (`call` and `shapes` are allowed in `args`)."""
     if isinstance(when := entry.get("when"), str):
         for name in sorted(names_in(when) - set(signature)):
             message = f"{where}.when: no argument {name!r} in the signature{did_you_mean(name, signature)}"
