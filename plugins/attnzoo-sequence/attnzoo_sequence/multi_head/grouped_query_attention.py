@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads, visibility
-from attnzoo_sequence.ops.checks import check_choice, check_heads
+from attnzoo_sequence.ops.checks import check_choice, check_heads, check_positive
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
 
 
@@ -56,6 +56,7 @@ class GroupedQueryAttention(nn.Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
+        check_positive(name, embed_dim=embed_dim, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim)
         if head_dim is None:
             check_heads(name, embed_dim, num_heads)
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads or num_heads

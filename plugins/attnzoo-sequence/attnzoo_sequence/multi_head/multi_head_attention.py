@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads, visibility
-from attnzoo_sequence.ops.checks import check_heads
+from attnzoo_sequence.ops.checks import check_heads, check_positive
 
 Heads = tuple[Tensor, Tensor, Tensor]
 
@@ -60,6 +60,7 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_heads("MultiHeadAttention", embed_dim, num_heads)
+        check_positive("MultiHeadAttention", key_dim=key_dim, value_dim=value_dim)
         self.num_heads, self.causal, self.scale = num_heads, causal, scale
         self.zero_key, self.dropout = zero_key, dropout
         self.fused = key_dim is None and value_dim is None

@@ -53,10 +53,13 @@ class T5Attention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        check_positive("T5Attention", embed_dim=embed_dim, num_heads=num_heads, head_dim=head_dim)
         if head_dim is None:
             check_heads("T5Attention", embed_dim, num_heads)
         exact = num_buckets // (4 if bidirectional else 2)
-        check_positive("T5Attention", **{"num_buckets // 4" if bidirectional else "num_buckets // 2": exact})
+        if exact < 1:
+            message = f"T5Attention: num_buckets={num_buckets}, expected {4 if bidirectional else 2} or more"
+            raise ValueError(message)
         if max_distance <= exact:
             message = f"T5Attention: max_distance={max_distance} must be over {exact}, the distances with their own bucket"
             raise ValueError(message)

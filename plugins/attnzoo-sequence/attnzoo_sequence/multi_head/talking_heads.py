@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import masked_softmax, merge_heads, split_heads, visibility
-from attnzoo_sequence.ops.checks import check_heads
+from attnzoo_sequence.ops.checks import check_heads, check_positive
 
 
 class TalkingHeads(nn.Module):
@@ -55,6 +55,8 @@ class TalkingHeads(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        check_positive("TalkingHeads", embed_dim=embed_dim, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
+        check_positive("TalkingHeads", softmax_heads=softmax_heads, value_heads=value_heads)
         if key_dim is None or value_dim is None:
             check_heads("TalkingHeads", embed_dim, num_heads)
         self.num_heads, self.value_heads = num_heads, value_heads or num_heads
@@ -95,7 +97,11 @@ class TalkingHeads(nn.Module):
         score_nslm = _talk(self.talk_before, query_nkld @ key_nkmd.transpose(-2, -1))
         visible = visibility(query_nkld, key_nkmd, mask_nm=mask_nl, causal=self.causal)
         weight_nslm = masked_softmax(score_nslm, visible)
-        return weight_nslm, _talk(self.talk_after, weight_nslm)
+        mixed_nvlm = _talk(self.talk_after, weight_nslm)
+        if visible is not None and self.talk_after.bias is not None:
+            # The bias would give hidden keys a weight again.
+            mixed_nvlm = mixed_nvlm.masked_fill(~visible, 0.0)
+        return weight_nslm, mixed_nvlm
 
 
 def _talk(talk: nn.Linear, x_nhlm: Tensor) -> Tensor:

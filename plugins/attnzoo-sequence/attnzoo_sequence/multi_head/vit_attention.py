@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, visibility
-from attnzoo_sequence.ops.checks import check_choice, check_heads
+from attnzoo_sequence.ops.checks import check_choice, check_heads, check_positive
 
 Norm = Literal["layer", "rms"]
 
@@ -58,6 +58,7 @@ class ViTAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        check_positive("ViTAttention", embed_dim=embed_dim, num_heads=num_heads, head_dim=head_dim, out_dim=out_dim)
         if head_dim is None:
             check_heads("ViTAttention", embed_dim, num_heads)
         head_dim = head_dim or embed_dim // num_heads
