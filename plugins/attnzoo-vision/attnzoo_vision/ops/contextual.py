@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.conv_norm import normalise_pooled
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -32,13 +32,13 @@ class Fusion(nn.Module):
     def __init__(self, channels: int, hidden_channels: int) -> None:
         super().__init__()
         self.squeeze = nn.Linear(channels, hidden_channels)
-        self.norm = nn.BatchNorm1d(hidden_channels)
+        self.norm = BatchNorm1d(hidden_channels)
         self.excite = nn.Linear(hidden_channels, 2 * channels)
 
     def weights(self, first_nchw: Tensor, second_nchw: Tensor) -> Tensor:
         """Return the two weights of each channel, ``(N, C, 2)``."""
         mean_nc = global_mean(first_nchw + second_nchw)
-        hidden_nr = torch.relu(normalise_pooled(self.norm, self.squeeze(mean_nc)))
+        hidden_nr = torch.relu(self.norm(self.squeeze(mean_nc)))
         return torch.softmax(self.excite(hidden_nr).unflatten(1, (-1, 2)), dim=2)
 
     def forward(self, first_nchw: Tensor, second_nchw: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.conv_unit import ConvUnit
 from attnzoo_vision.self_attention.bot_mhsa import BotMHSA, Position
 
 
@@ -54,10 +54,10 @@ class BotBlock(nn.Module):
         out = channels if out_channels is None else out_channels
         hidden = max(1, out // 4) if hidden_channels is None else hidden_channels
         inner = num_heads * head_dim
-        self.shortcut: ConvNorm | None = None
+        self.shortcut: ConvUnit | None = None
         if out != channels or stride == 2:
-            self.shortcut = ConvNorm(channels, out, kernel_size=3 if stride == 2 else 1, stride=stride)
-        self.reduce = ConvNorm(channels, hidden)
+            self.shortcut = ConvUnit(channels, out, kernel_size=3 if stride == 2 else 1, stride=stride)
+        self.reduce = ConvUnit(channels, hidden)
         self.mhsa = BotMHSA(
             hidden,
             feature_size,
@@ -68,7 +68,7 @@ class BotBlock(nn.Module):
             position=position,
         )
         self.norm = nn.BatchNorm2d(inner)
-        self.expand = ConvNorm(inner, out, relu=False)
+        self.expand = ConvUnit(inner, out, relu=False)
         nn.init.zeros_(self.expand.norm.weight)
 
     def forward(self, x_nchw: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
-from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.conv_unit import ConvUnit
 
 
 class CoTLayer(nn.Module):
@@ -42,11 +42,11 @@ class CoTLayer(nn.Module):
             raise ValueError(message)
         self.kernel_size = kernel_size
         taps = kernel_size**2
-        self.context = ConvNorm(channels, channels, kernel_size=kernel_size, groups=4)
-        self.embed = ConvNorm(2 * channels, channels // 2)
+        self.context = ConvUnit(channels, channels, kernel_size=kernel_size, groups=4)
+        self.embed = ConvUnit(2 * channels, channels // 2)
         self.weight = nn.Conv2d(channels // 2, taps * channels // 8, 1)
         self.weight_norm = nn.GroupNorm(channels // 8, taps * channels // 8)
-        self.value = ConvNorm(channels, channels, relu=False)
+        self.value = ConvUnit(channels, channels, relu=False)
         self.norm = nn.BatchNorm2d(channels)
         self.fusion = Fusion(channels, max(channels // 2, 32))
 

@@ -1,0 +1,45 @@
+"""Bilinear sampling of several maps at learned places, weighted and summed."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Sizes = Sequence[Sequence[int]]
+
+
+def level_sizes(level_shapes: Tensor | Sizes) -> list[tuple[int, int]]:
+    """Return the height and width of each level as numbers."""
+    rows = level_shapes.tolist() if isinstance(level_shapes, Tensor) else level_shapes
+    return [(int(height), int(width)) for height, width in rows]
+
+
+def sample_levels(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight_nlgvp: Tensor) -> Tensor:
+    """Return ``(N, L, G * D)``: for each query and head, the weighted sum of the values at its places on all levels.
+
+    ``value_nsgd`` holds the maps one after the other, row by row; a place is (x, y) with 0 and 1 at the borders of the
+    map, and what lies outside is zero.
+    """
+    samples, queries, heads = weight_nlgvp.shape[:3]
+    pieces = value_nsgd.split([height * width for height, width in sizes], dim=1)
+    total: Tensor | None = None
+    for level, ((height, width), piece_nsgd) in enumerate(zip(sizes, pieces, strict=True)):
+        map_bdhw = piece_nsgd.permute(0, 2, 3, 1).reshape(samples * heads, -1, height, width)
+        grid_blp2 = (2.0 * place_nlgvp2[:, :, :, level] - 1.0).transpose(1, 2).flatten(0, 1)
+        sampled_bdlp = F.grid_sample(map_bdhw, grid_blp2.to(map_bdhw.dtype), align_corners=False)
+        weight_b1lp = weight_nlgvp[:, :, :, level].transpose(1, 2).reshape(samples * heads, 1, queries, -1)
+        summed_bdl = (sampled_bdlp * weight_b1lp).sum(dim=3)
+        total = summed_bdl if total is None else total + summed_bdl
+    assert total is not None
+    return total.view(samples, -1, queries).transpose(1, 2)
+
+
+def ring_offsets(heads: int, levels: int, points: int) -> Tensor:
+    """Return the initial offsets ``(heads, levels, points, 2)``: a direction for each head, point p at distance p + 1."""
+    angle_g = torch.arange(heads, dtype=torch.float32) * (2.0 * torch.pi / heads)
+    direction_g2 = torch.stack([angle_g.cos(), angle_g.sin()], dim=1)
+    direction_g2 = direction_g2 / direction_g2.abs().amax(dim=1, keepdim=True)
+    distance_p = torch.arange(1, points + 1, dtype=torch.float32)
+    offset_gp2 = direction_g2[:, None, :] * distance_p[:, None]
+    return offset_gp2[:, None].expand(-1, levels, -1, -1).contiguous()

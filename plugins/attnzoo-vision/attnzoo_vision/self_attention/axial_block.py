@@ -1,0 +1,82 @@
+"""Residual bottleneck of Axial-DeepLab."""
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.conv_unit import ConvUnit
+from attnzoo_vision.self_attention.position_sensitive_axial_attention import PositionSensitiveAxialAttention
+
+
+class AxialBlock(nn.Module):
+    """Residual bottleneck of a ResNet whose 3x3 convolution is attention along the height, then along the width.
+
+    ``y = relu(shortcut(x) + norm(expand relu(width(height(relu(norm(reduce x)))))))``
+
+    Args:
+        channels: Channels of the input.
+        out_channels: Channels of the output; ``channels`` if left out.
+        hidden_channels: Channels of the attention; half of ``out_channels`` if left out.
+        num_heads: Heads.
+        kernel_size: Height and width that the tables of relative places are made for.
+        stride: Average pooling behind the attention; the shortcut is then a strided 1x1 convolution.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, out_channels, H / stride, W / stride)``; H and W at most ``kernel_size``, multiples of
+        ``stride``.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``hidden_channels`` into heads of even width, or an axis is longer than
+            ``kernel_size``.
+
+    Source:
+        Wang et al., "Axial-DeepLab: Stand-Alone Axial-Attention for Panoptic Segmentation", ECCV 2020,
+        arXiv:2003.07853, fig. 2. Authors' code: github.com/csrhddlam/axial-deeplab @ 79088ed, lib/models/axialnet.py,
+        class AxialBlock. Deviations: the shortcut's projection is part of the block; theirs is handed in.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        out_channels: int | None = None,
+        hidden_channels: int | None = None,
+        num_heads: int = 8,
+        kernel_size: int = 56,
+        stride: int = 1,
+    ) -> None:
+        super().__init__()
+        out = channels if out_channels is None else out_channels
+        hidden = out // 2 if hidden_channels is None else hidden_channels
+        if hidden % (2 * num_heads):
+            message = f"AxialBlock: num_heads={num_heads} does not divide hidden_channels={hidden} into heads of even width"
+            raise ValueError(message)
+        options = {"num_heads": num_heads, "kernel_size": kernel_size}
+        self.reduce = ConvUnit(channels, hidden)
+        self.height = PositionSensitiveAxialAttention(hidden, **options)
+        self.width = PositionSensitiveAxialAttention(hidden, axis="width", stride=stride, **options)
+        self.expand = ConvUnit(hidden, out, relu=False)
+        self.shortcut: ConvUnit | None = None
+        if stride != 1 or out != channels:
+            self.shortcut = ConvUnit(channels, out, stride=stride, relu=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as the authors' network does; the last norm starts at zero, the block as its shortcut."""
+        for unit in (self.reduce, self.expand, self.shortcut):
+            if unit is not None:
+                nn.init.kaiming_normal_(unit.conv.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.expand.norm.weight)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the shortcut plus the attended bottleneck, rectified."""
+        shortcut_nohw = x_nchw if self.shortcut is None else self.shortcut(x_nchw)
+        attended_nrhw = torch.relu(self.width(self.height(self.reduce(x_nchw))))
+        return torch.relu(self.expand(attended_nrhw) + shortcut_nohw)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``height`` and ``width``: for each line and head, the weight of every key for every query."""
+        hidden_nrhw = self.reduce(x_nchw)
+        return {
+            "height": self.height.attention(hidden_nrhw)["axis"],
+            "width": self.width.attention(self.height(hidden_nrhw))["axis"],
+        }

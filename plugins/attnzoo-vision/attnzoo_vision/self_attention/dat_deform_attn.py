@@ -1,0 +1,195 @@
+"""Deformable attention of DAT and DAT++: all queries attend to one set of deformed sampling points."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.heads import attend_heads, attention_map, heads_to_map, split_heads
+from attnzoo_vision.ops.relative import pair
+from attnzoo_vision.ops.require import at_least, divides, one_of
+from attnzoo_vision.ops.tokens import project, project_back
+
+Position = Literal["table", "fixed", "depthwise", "log", "none"]
+Form = Literal["dat", "dat++"]
+
+
+class DATDeformAttn(nn.Module):
+    """Attend from every position to a coarse grid of points that the map itself has moved.
+
+    ``y = W_o softmax(q k^T / sqrt(d) + bias(place_q - place_k)) v``; keys and values are projections of ``x`` sampled
+    bilinearly at ``grid + offset(q)``, with offsets for each group of heads.
+
+    Args:
+        channels: Channels of input and output.
+        feature_size: Height and width of the map; one number for both.
+        num_heads: Heads.
+        groups: Groups of heads that share the points.
+        stride: Step of the grid of points.
+        kernel_size: Kernel of the convolution that gives the offsets.
+        offset_range: Offsets are at most this many cells of the grid. Negative: any offset, the place is kept on the
+            map. 0 in form ``dat``: any offset, the place is left as it is.
+        position: Logits of relative places: ``table`` (interpolated), ``log`` (an MLP of logarithmic displacements),
+            ``fixed`` (one number for each pair), ``none``, or ``depthwise`` (a convolution of q added to the output).
+        deform: Without, the keys are the average pooled map, and there is no ``position``.
+        form: ``dat`` (grid within the map, tanh keeps places on it) or ``dat++`` (grid scaled by size - 1, clamp).
+        attention_dropout: Probability of dropping an attention weight.
+        dropout: Probability of dropping an element of the output.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; H and W are ``feature_size``.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``channels``, ``groups`` not ``num_heads``, a choice is unknown, or
+            the map is not of ``feature_size``.
+
+    Source:
+        Xia et al., "Vision Transformer with Deformable Attention", CVPR 2022, arXiv:2201.00520, eq. 5-8, and "DAT++",
+        arXiv:2309.01430. Authors' code: github.com/LeapLabTHU/DAT @ 42b489e (dat) and @ 32173fc (dat++),
+        models/dat_blocks.py, class DAttentionBaseline.
+        Deviations: on an axis with one point, dat++ divides by 1, where theirs divides by zero.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        feature_size: int | list[int],
+        *,
+        num_heads: int = 4,
+        groups: int = 1,
+        stride: int = 1,
+        kernel_size: int = 5,
+        offset_range: float = -1.0,
+        position: Position = "table",
+        deform: bool = True,
+        form: Form = "dat++",
+        attention_dropout: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        name = "DATDeformAttn"
+        at_least(name, 1, channels=channels, feature_size=feature_size, num_heads=num_heads, groups=groups)
+        at_least(name, 1, stride=stride, kernel_size=kernel_size)
+        divides(name, "num_heads", num_heads, "channels", channels)
+        divides(name, "groups", groups, "num_heads", num_heads)
+        one_of(name, "position", position, ("table", "fixed", "depthwise", "log", "none"))
+        one_of(name, "form", form, ("dat", "dat++"))
+        self.num_heads, self.groups, self.stride = num_heads, groups, stride
+        self.feature_size = pair(feature_size)
+        self.offset_range, self.deform = offset_range, deform
+        self.centred = form == "dat"
+        self.scale = (channels // num_heads) ** -0.5
+        self.attention_dropout = attention_dropout
+        width = channels // groups
+        padding = 0 if kernel_size == stride and not self.centred else kernel_size // 2
+        self.grid = tuple((size + 2 * padding - kernel_size) // stride + 1 for size in self.feature_size)
+        if deform:
+            at_least(name, 1, feature_size=self.grid)
+            self.offset_conv = nn.Conv2d(width, width, kernel_size, stride, padding, groups=width)
+            self.offset_norm = nn.LayerNorm(width)
+            self.offset = nn.Linear(width, 2, bias=False)
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.projection = nn.Linear(channels, channels)
+        self.dropout = nn.Dropout(dropout)
+        self.position = position if deform else "none"
+        self._make_position(channels)
+
+    def _make_position(self, channels: int) -> None:
+        height, width = self.feature_size
+        if self.position == "table":
+            self.table = nn.Parameter(torch.empty(self.num_heads, 2 * height - 1, 2 * width - 1))
+        elif self.position == "fixed":
+            points = (height // self.stride) * (width // self.stride) if not self.centred else math.prod(self.grid)
+            self.table = nn.Parameter(torch.empty(self.num_heads, height * width, points))
+        elif self.position == "depthwise":
+            self.local = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        elif self.position == "log":
+            self.expand = nn.Linear(2, 32)
+            self.contract = nn.Linear(32, self.num_heads // self.groups, bias=False)
+        if self.position in ("table", "fixed"):
+            nn.init.trunc_normal_(self.table, std=0.01)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the attended map."""
+        query_nchw, query, key, value, bias, _, _ = self._parts(x_nchw)
+        dropout = self.attention_dropout if self.training else 0.0
+        y_ngld = attend_heads(query, key, value, scale=self.scale, bias=bias, dropout=dropout)
+        if self.position == "depthwise":
+            y_ngld = y_ngld + split_heads(self.local(query_nchw).flatten(2).transpose(1, 2), self.num_heads)
+        y_nlc = y_ngld.transpose(1, 2).flatten(2)
+        y_nchw: Tensor = self.dropout(project_back(y_nlc, self.projection.weight, self.projection.bias, x_nchw))
+        return y_nchw
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``weight``, of every point for every position and head, and the points: ``place``, ``grid``, as (y, x)."""
+        _, query, key, _, bias, place_bhw2, grid_hw2 = self._parts(x_nchw)
+        place = place_bhw2.unflatten(0, (x_nchw.shape[0], self.groups))
+        weight = attention_map(query, key, scale=self.scale, bias=bias)
+        return {"weight": weight, "place": place, "grid": grid_hw2.expand_as(place)}
+
+    def _parts(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+        if tuple(x_nchw.shape[2:]) != self.feature_size:
+            message = f"DATDeformAttn: map of {tuple(x_nchw.shape[2:])}, expected feature_size={list(self.feature_size)}"
+            raise ValueError(message)
+        query_nchw = self.query(x_nchw)
+        if self.deform:
+            place_bhw2, grid_hw2 = self._points(query_nchw)
+            x_bdhw = x_nchw.unflatten(1, (self.groups, -1)).flatten(0, 1)
+            sampled_bdhw = F.grid_sample(x_bdhw, place_bhw2.flip(3).to(x_bdhw.dtype), align_corners=True)
+            sampled_nchw = sampled_bdhw.unflatten(0, (-1, self.groups)).flatten(1, 2)
+        else:
+            sampled_nchw = F.avg_pool2d(x_nchw, self.stride)
+            grid_hw2 = self._grid(*sampled_nchw.shape[2:], like=x_nchw)
+            place_bhw2 = grid_hw2 if self.offset_range >= 0 else grid_hw2.clamp(-1.0, 1.0)
+            place_bhw2 = place_bhw2.expand(x_nchw.shape[0] * self.groups, -1, -1, -1)
+        query = split_heads(query_nchw.flatten(2).transpose(1, 2), self.num_heads)
+        key = split_heads(project(sampled_nchw, self.key.weight, self.key.bias), self.num_heads)
+        value = split_heads(project(sampled_nchw, self.value.weight, self.value.bias), self.num_heads)
+        return query_nchw, query, key, value, self._bias(place_bhw2, x_nchw), place_bhw2, grid_hw2
+
+    def _points(self, query_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the places, for each sample and group, and the regular grid, both (y, x) in -1..1."""
+        hidden_bdhw = self.offset_conv(query_nchw.unflatten(1, (self.groups, -1)).flatten(0, 1))
+        offset_bhw2 = self.offset(F.gelu(self.offset_norm(hidden_bdhw.permute(0, 2, 3, 1))))
+        rows, columns = hidden_bdhw.shape[2:]
+        grid_hw2 = self._grid(rows, columns, like=query_nchw)
+        if self.offset_range > 0 or (self.offset_range == 0 and not self.centred):
+            cells = offset_bhw2.new_tensor([self.offset_range / self._span(rows), self.offset_range / self._span(columns)])
+            return torch.tanh(offset_bhw2) * cells + grid_hw2, grid_hw2
+        place_bhw2 = offset_bhw2 + grid_hw2
+        if self.offset_range < 0:
+            place_bhw2 = torch.tanh(place_bhw2) if self.centred else place_bhw2.clamp(-1.0, 1.0)
+        return place_bhw2, grid_hw2
+
+    def _span(self, size: int) -> int:
+        return size if self.centred else max(size - 1, 1)
+
+    def _grid(self, rows: int, columns: int, *, like: Tensor, shift: float = 0.5) -> Tensor:
+        """Return the regular grid ``(rows, columns, 2)``, (y, x); a whole span of the map is 2."""
+        axes = [
+            (torch.arange(size, dtype=like.dtype, device=like.device) + shift) / self._span(size) * 2.0 - 1.0
+            for size in (rows, columns)
+        ]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+
+    def _bias(self, place_bhw2: Tensor, x_nchw: Tensor) -> Tensor | None:
+        """Return the logits of the places, ``(N, heads, L, points)``."""
+        if self.position in ("none", "depthwise"):
+            return None
+        if self.position == "fixed":
+            return self.table.unsqueeze(0).to(x_nchw.dtype)
+        query_l12 = self._grid(*x_nchw.shape[2:], like=place_bhw2, shift=0.5 if self.centred else 0.0).flatten(0, 1)[:, None]
+        step_blm2 = query_l12 - place_bhw2.flatten(1, 2).unsqueeze(1)
+        samples = x_nchw.shape[0]
+        if self.position == "log":
+            step_blm2 = 4.0 * step_blm2
+            step_blm2 = torch.sign(step_blm2) * torch.log2(step_blm2.abs() + 1.0) / 3.0
+            bias_blmg = self.contract(torch.relu(self.expand(step_blm2)))
+            return bias_blmg.permute(0, 3, 1, 2).unflatten(0, (samples, self.groups)).flatten(1, 2)
+        table_bghw = self.table.unflatten(0, (self.groups, -1)).repeat(samples, 1, 1, 1).to(step_blm2.dtype)
+        bias_bglm = F.grid_sample(table_bghw, 0.5 * step_blm2.flip(3), align_corners=True)
+        return bias_bglm.unflatten(0, (samples, self.groups)).flatten(1, 2).to(x_nchw.dtype)

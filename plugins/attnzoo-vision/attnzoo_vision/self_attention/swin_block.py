@@ -1,0 +1,143 @@
+"""Transformer block of Swin: attention in (shifted) windows and an MLP, both residual."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.relative import pair
+from attnzoo_vision.ops.drop_path import drop_path
+from attnzoo_vision.self_attention.swin_window_attention import SwinWindowAttention
+
+_MASKED = -100.0
+
+
+class SwinBlock(nn.Module):
+    """Attend inside windows, which are shifted cyclically by ``shift``, then transform each token.
+
+    ``z = x + attention(norm1(x))``, ``y = z + W2 gelu(W1 norm2(z))``. In a shifted window, logits between tokens that
+    are no neighbours on the map are lowered by 100, as in the authors' code. A map that is no multiple of the window is
+    filled up with zero tokens, which are attended to; an axis that one window covers is not shifted (torchvision's rule).
+
+    Args:
+        embed_dim: Channels of the tokens.
+        num_heads: Heads.
+        window_size: Rows and columns of a window; one number for both.
+        shift: Rows and columns by which the windows are shifted; one number for both, 0 for none.
+        mlp_ratio: Width of the MLP over ``embed_dim``.
+        head_dim: Width of a head; ``embed_dim // num_heads`` if left out.
+        bias: Give queries, keys and values a bias.
+        scale: Factor of the products; ``head_dim ** -0.5`` if left out.
+        attention_dropout: Probability of dropping an attention weight.
+        dropout: Probability of dropping an element of the attended or transformed tokens.
+        drop_path: Probability of dropping a whole residual branch of a sample.
+
+    Shape:
+        ``(N, H, W, C)`` to ``(N, H, W, C)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``embed_dim``, or ``shift`` is not below ``window_size``.
+
+    Source:
+        Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV 2021,
+        arXiv:2103.14030, eq. 3-4. Authors' code: github.com/microsoft/Swin-Transformer @ f82860b,
+        models/swin_transformer.py, class SwinTransformerBlock.
+        Deviations: tokens keep their two axes; the mask is computed for the map at hand, not stored for one resolution.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        *,
+        num_heads: int = 4,
+        window_size: int | list[int] = 7,
+        shift: int | list[int] = 0,
+        mlp_ratio: float = 4.0,
+        head_dim: int | None = None,
+        bias: bool = True,
+        scale: float | None = None,
+        attention_dropout: float = 0.0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.window_size, self.shift = pair(window_size), pair(shift)
+        if not all(0 <= s < w for s, w in zip(self.shift, self.window_size, strict=True)):
+            message = f"SwinBlock: shift={shift!r} is not below window_size={window_size!r}"
+            raise ValueError(message)
+        if head_dim is None and embed_dim % num_heads:
+            message = f"SwinBlock: num_heads={num_heads} does not divide embed_dim={embed_dim}"
+            raise ValueError(message)
+        self.drop_path = drop_path
+        self.norm1 = nn.LayerNorm(embed_dim)
+        self.attend = SwinWindowAttention(
+            embed_dim,
+            list(self.window_size),
+            num_heads=num_heads,
+            head_dim=head_dim,
+            bias=bias,
+            scale=scale,
+            attention_dropout=attention_dropout,
+            dropout=dropout,
+        )
+        self.norm2 = nn.LayerNorm(embed_dim)
+        self.expand = nn.Linear(embed_dim, int(embed_dim * mlp_ratio))
+        self.contract = nn.Linear(int(embed_dim * mlp_ratio), embed_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as the authors' model does."""
+        for layer in (self.expand, self.contract):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x_nhwc: Tensor) -> Tensor:
+        """Return the tokens after both residual branches."""
+        windows_mlc, bias_vll, shift = self._windows(x_nhwc)
+        y_nhwc = self._merge(self.attend(windows_mlc, bias_vll), x_nhwc, shift)
+        y_nhwc = x_nhwc + self._dropped(y_nhwc)
+        hidden_nhwr = self.dropout(F.gelu(self.expand(self.norm2(y_nhwc))))
+        return y_nhwc + self._dropped(self.dropout(self.contract(hidden_nhwr)))
+
+    def attention(self, x_nhwc: Tensor) -> dict[str, Tensor]:
+        """Return ``window``: for each window, the weight of every token (column) for every token (row)."""
+        windows_mlc, bias_vll, _ = self._windows(x_nhwc)
+        weights_mgll = self.attend.attention(windows_mlc, bias_vll)["window"]
+        return {"window": weights_mgll.unflatten(0, (x_nhwc.shape[0], -1))}
+
+    def _dropped(self, branch_nhwc: Tensor) -> Tensor:
+        return drop_path(branch_nhwc, self.drop_path) if self.training and self.drop_path > 0.0 else branch_nhwc
+
+    def _windows(self, x_nhwc: Tensor) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+        """Return the windows of all samples, the logits of the shift, and the shift of this map."""
+        (rows, columns), (height, width) = self.window_size, x_nhwc.shape[1:3]
+        full = (-(-height // rows) * rows, -(-width // columns) * columns)
+        x_nhwc = F.pad(self.norm1(x_nhwc), (0, 0, 0, full[1] - width, 0, full[0] - height))
+        shift = (self.shift[0] if full[0] > rows else 0, self.shift[1] if full[1] > columns else 0)
+        bias_vll = None
+        if shift != (0, 0):
+            x_nhwc = torch.roll(x_nhwc, (-shift[0], -shift[1]), (1, 2))
+            bias_vll = self._shift_bias(full, shift, x_nhwc)
+        x_nyixjc = x_nhwc.unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
+        return x_nyixjc.transpose(2, 3).flatten(0, 2).flatten(1, 2), bias_vll, shift
+
+    def _shift_bias(self, full: tuple[int, int], shift: tuple[int, int], like: Tensor) -> Tensor:
+        """Return ``(V, L, L)``: -100 where query and key come from different sides of the cyclic shift."""
+        (rows, columns), device = self.window_size, like.device
+        regions = []
+        for length, size, moved in zip(full, self.window_size, shift, strict=True):
+            place = torch.arange(length, device=device)
+            regions.append((place >= length - size).long() + (place >= length - moved).long())
+        region_hw = 3 * regions[0][:, None] + regions[1][None, :]
+        region_vl = region_hw.view(full[0] // rows, rows, full[1] // columns, columns).transpose(1, 2).flatten(2).flatten(0, 1)
+        return (region_vl[:, None, :] != region_vl[:, :, None]).to(like.dtype) * _MASKED
+
+    def _merge(self, windows_mlc: Tensor, x_nhwc: Tensor, shift: tuple[int, int]) -> Tensor:
+        """Put the windows back in their places, undo the shift, and cut off what was filled up."""
+        (rows, columns), (height, width) = self.window_size, x_nhwc.shape[1:3]
+        high, wide = -(-height // rows), -(-width // columns)
+        y_nyxijc = windows_mlc.view(x_nhwc.shape[0], high, wide, rows, columns, -1)
+        y_nhwc = y_nyxijc.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        if shift != (0, 0):
+            y_nhwc = torch.roll(y_nhwc, shift, (1, 2))
+        return y_nhwc[:, :height, :width]
