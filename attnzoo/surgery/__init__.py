@@ -1,6 +1,7 @@
 """Surgery: put blocks into any host, take them out, and lose nothing. Knows no registry and no spec."""
 
 from attnzoo.surgery.attach import insert
+from attnzoo.surgery.files import load_inserted, save_inserted
 from attnzoo.surgery.inserted import Inserted, Place, Station
 from attnzoo.surgery.life import (
     Insertion,
@@ -37,9 +38,11 @@ __all__ = [
     "host_modules",
     "insert",
     "inserted",
+    "load_inserted",
     "parameter_groups",
     "probe",
     "remove",
+    "save_inserted",
     "select",
     "swap",
     "train_only_inserted",

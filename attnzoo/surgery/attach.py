@@ -102,7 +102,7 @@ def _check_free(module: nn.Module, place: Place) -> None:
     elif hasattr(module, STATION):
         message = f"site {place.site!r}: the module has an attribute {STATION!r} of its own; choose another module"
         raise SurgeryError(message)
-    if place.when == "replace" and "forward" in module.__dict__:
+    if place.position == "replace" and "forward" in module.__dict__:
         message = f"site {place.site!r}: its forward is already replaced; remove that first"
         raise SurgeryError(message)
 
@@ -111,11 +111,11 @@ def _check_apart(planned: Sequence[Planned]) -> None:
     taken: set[tuple[str, str]] = set()
     replaced: set[str] = set()
     for place in (item.inserted.place for item in planned):
-        if (place.site, place.name) in taken or (place.when == "replace" and place.site in replaced):
+        if (place.site, place.name) in taken or (place.position == "replace" and place.site in replaced):
             message = f"site {place.site!r}: two blocks {place.name!r} were to be inserted; give them names"
             raise SurgeryError(message)
         taken.add((place.site, place.name))
-        replaced |= {place.site} if place.when == "replace" else set()
+        replaced |= {place.site} if place.position == "replace" else set()
 
 
 def _report(host: nn.Module, seen: Probe, planned: Sequence[Planned]) -> Report:
@@ -134,7 +134,7 @@ def _row(item: Planned) -> Row:
     return Row(
         site=place.site,
         site_class=place.site_class,
-        when=place.when,
+        position=place.position,
         name=place.name,
         block=type(item.inserted.block).__name__,
         layout=place.view.site if place.view.site == place.view.block else f"{place.view.site}->{place.view.block}",

@@ -11,10 +11,10 @@ from torch.utils.hooks import RemovableHandle
 from attnzoo.surgery.layout import View
 from attnzoo.surgery.values import Slot, get, put
 
-__all__ = ["WHENS", "Inserted", "Place", "Station", "When"]
+__all__ = ["POSITIONS", "Inserted", "Place", "Position", "Station"]
 
-When = Literal["before", "after", "replace"]
-WHENS: tuple[When, ...] = ("before", "after", "replace")
+Position = Literal["before", "after", "replace"]
+POSITIONS: tuple[Position, ...] = ("before", "after", "replace")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Place:
         site: Name of the host's module.
         site_class: Class name of that module.
         name: Name of the block among those at the site.
-        when: Before the module, after it, or in its place.
+        position: Before the module, after it, or in its place.
         slot: Where the tensor is in what the module takes or returns.
         shape: Shape of the tensor when the site was probed.
         out_shape: Shape that is to come back.
@@ -37,7 +37,7 @@ class Place:
     site: str
     site_class: str
     name: str
-    when: When
+    position: Position
     slot: Slot
     shape: tuple[int, ...]
     out_shape: tuple[int, ...]
@@ -111,10 +111,10 @@ class Inserted(nn.Module):
 
     def link(self, site: nn.Module) -> None:
         """Have ``site`` call this block from now on."""
-        when = self.place.when
-        if when == "before":
+        position = self.place.position
+        if position == "before":
             self._handle = site.register_forward_pre_hook(self.on_input, with_kwargs=True)
-        elif when == "after":
+        elif position == "after":
             self._handle = site.register_forward_hook(self.on_output)
         else:
             self._freeze(site)
@@ -134,7 +134,7 @@ class Inserted(nn.Module):
     def switch(self, site: nn.Module, *, enabled: bool) -> None:
         """Let the block run when ``site`` is called, or not."""
         self.enabled = enabled
-        if self.place.when != "replace":
+        if self.place.position != "replace":
             return
         if enabled:
             site.forward = self.in_place_of
@@ -147,19 +147,19 @@ class Inserted(nn.Module):
         self._handle, old._handle = old._handle, None
         if self._handle is not None:
             hooks: dict[int, Any] = self._handle.hooks_dict_ref() or {}
-            hooks[self._handle.id] = self.on_input if self.place.when == "before" else self.on_output
+            hooks[self._handle.id] = self.on_input if self.place.position == "before" else self.on_output
         self.switch(site, enabled=old.enabled)
 
     def linked(self, site: nn.Module) -> bool:
         """Return whether ``site`` still calls this block (another library may have dropped its hooks)."""
-        if self.place.when == "replace":
+        if self.place.position == "replace":
             return getattr(site.__dict__.get("forward"), "__self__", None) is self or not self.enabled
-        hooks = site._forward_pre_hooks if self.place.when == "before" else site._forward_hooks
+        hooks = site._forward_pre_hooks if self.place.position == "before" else site._forward_hooks
         return any(getattr(hook, "__self__", None) is self for hook in hooks.values())
 
     def extra_repr(self) -> str:
         """Return when the block runs, and what is unusual about it."""
-        notes: list[str] = [self.place.when]
+        notes: list[str] = [self.place.position]
         notes += ["identity gate"] if self.place.identity else []
         notes += [] if self.enabled else ["disabled"]
         return ", ".join(notes)

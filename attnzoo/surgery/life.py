@@ -3,15 +3,15 @@
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from torch.nn import Parameter
 
 from attnzoo.errors import NameNotFound, SurgeryError, near_matches
-from attnzoo.surgery.inserted import Inserted, Station
+from attnzoo.surgery.inserted import Inserted, Place, Station
 from attnzoo.surgery.layout import Layouts
 from attnzoo.surgery.plan import Make, Order, Trials, plan
 from attnzoo.surgery.preserve import device_of, dtype_of
@@ -24,6 +24,7 @@ __all__ = [
     "disabled",
     "enable",
     "inserted",
+    "order_again",
     "parameter_groups",
     "remove",
     "swap",
@@ -179,19 +180,33 @@ def _host_parameters(host: nn.Module) -> Iterator[tuple[str, Parameter]]:
             yield name, parameter
 
 
+def order_again(place: Place, make: Make | nn.Module) -> Order:
+    """Return the order that puts another block where ``place`` says."""
+    view = place.view
+    shown: Literal["map", "tokens"] | None = None
+    if set(view.site) != set(view.block):
+        shown = "tokens" if "l" in view.block else "map"
+    return Order(
+        make=make,
+        at=place.site,
+        position=place.position,
+        identity=place.identity,
+        accepts=view.block,
+        view=shown,
+        layout=view.site,
+        grid=(view.height, view.width) if view.height else None,
+    )
+
+
 def _replanned(
     host: nn.Module, item: Insertion, block: Make | nn.Module, changes: dict[str, Any], trials: Trials
 ) -> Inserted:
     """Return the new block for the place of ``item``, tried on the tensor that was seen there."""
-    place, view = item.module.place, item.module.place.view
+    place = item.module.place
     kind = (dtype_of(item.module, host), device_of(item.module, host))
     seen = Seen(place.site, place.site_class, [Sight(place.slot, place.shape, *kind)])
-    seen.after.append(Sight(() if place.when == "replace" else place.slot, place.out_shape, *kind))
-    kept = {"identity": place.identity, "layout": view.site, "accepts": view.block}
-    if set(view.site) != set(view.block):
-        kept["view"] = "tokens" if "l" in view.block else "map"
-        kept["grid"] = (view.height, view.width) if view.height else None
-    new = plan(host, Order(block, place.site, place.when, **{**kept, **changes}), seen, Layouts(host), trials).inserted
+    seen.after.append(Sight(() if place.position == "replace" else place.slot, place.out_shape, *kind))
+    new = plan(host, replace(order_again(place, block), **changes), seen, Layouts(host), trials).inserted
     others = [other for other in item.site.get_submodule(STATION)._modules if other != place.name]
     if new.place.name in others:
         message = f"site {place.site!r}: it already has an inserted block {new.place.name!r}; give name=…"

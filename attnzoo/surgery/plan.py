@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from attnzoo.errors import SurgeryError
-from attnzoo.surgery.inserted import WHENS, Inserted, Place, Station, When
+from attnzoo.surgery.inserted import POSITIONS, Inserted, Place, Position, Station
 from attnzoo.surgery.layout import Layouts, View, channels_of, make_view, token_grid
 from attnzoo.surgery.preserve import preserved
 from attnzoo.surgery.probe import Seen, Sight, counted, fake_mode
@@ -28,7 +28,7 @@ class Site:
 
     name: str
     class_name: str
-    when: When
+    position: Position
     shape: tuple[int, ...]
     layout: str
     channels: int
@@ -47,7 +47,7 @@ class Order:
     Attributes:
         make: A module, or a function from a :class:`Site` to one.
         at: Which modules, see :func:`attnzoo.surgery.select`.
-        when: ``"before"``, ``"after"`` or ``"replace"``.
+        position: ``"before"``, ``"after"`` or ``"replace"``.
         identity: Add a gate of zeros: the host's output is at first what it was.
         name: Name of the block at its site; by default its class in lower case.
         accepts: Layout the block takes (``"nchw"``), if that is known.
@@ -59,7 +59,7 @@ class Order:
 
     make: Make | nn.Module
     at: At
-    when: When = "after"
+    position: Position = "after"
     identity: bool = False
     name: str | None = None
     accepts: str | None = None
@@ -96,7 +96,7 @@ def plan(host: nn.Module, order: Order, seen: Seen, layouts: Layouts, trials: "T
         site=site.name,
         site_class=seen.class_name,
         name=name,
-        when=order.when,
+        position=order.position,
         slot=_sight(order, seen).slot,
         shape=site.shape,
         out_shape=site.out_shape,
@@ -178,10 +178,10 @@ def _site(order: Order, seen: Seen, layouts: Layouts) -> Site:
         raise SurgeryError(message)
     channels = channels_of(layout, sight.shape)
     out_shape = sight.shape
-    if order.when == "replace":
+    if order.position == "replace":
         out_shape = _replaceable(order, seen).shape
     return Site(
-        seen.name, seen.class_name, order.when, sight.shape, layout, channels, out_shape, sight.dtype, sight.device
+        seen.name, seen.class_name, order.position, sight.shape, layout, channels, out_shape, sight.dtype, sight.device
     )
 
 
@@ -191,8 +191,8 @@ def _sight(order: Order, seen: Seen) -> Sight:
     Raises:
         SurgeryError: The module was not called, takes or returns no tensor, or ones of several numbers of channels.
     """
-    if order.when not in WHENS:
-        message = f"site {seen.name!r}: when={order.when!r}, one of {', '.join(WHENS)} was expected"
+    if order.position not in POSITIONS:
+        message = f"site {seen.name!r}: position={order.position!r}, one of {', '.join(POSITIONS)} was expected"
         raise SurgeryError(message)
     if not seen.calls:
         message = (
@@ -200,9 +200,9 @@ def _sight(order: Order, seen: Seen) -> Sight:
             "choose a module that is called"
         )
         raise SurgeryError(message)
-    sights = seen.after if order.when == "after" else seen.before
+    sights = seen.after if order.position == "after" else seen.before
     first = sights[0]
-    verb = "returned" if order.when == "after" else "was given"
+    verb = "returned" if order.position == "after" else "was given"
     if first is None or any(sight is None for sight in sights):
         message = f"site {seen.name!r} ({seen.class_name}): it {verb} no tensor, so no block can go there"
         raise SurgeryError(message)
@@ -219,7 +219,7 @@ def _sight(order: Order, seen: Seen) -> Sight:
 
 def _replaceable(order: Order, seen: Seen) -> Sight:
     if order.identity:
-        message = f"site {seen.name!r}: identity does not go with when='replace', the old module is no longer run"
+        message = f"site {seen.name!r}: identity does not go with position='replace', the old module is no longer run"
         raise SurgeryError(message)
     out = seen.after[0]
     if out is None or out.slot:

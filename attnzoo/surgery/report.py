@@ -12,7 +12,7 @@ class Row:
 
     site: str
     site_class: str
-    when: str
+    position: str
     name: str
     block: str
     layout: str
@@ -50,7 +50,7 @@ class Report:
         return {**asdict(self), "parameters": self.parameters, "flops": self.flops}
 
     def __str__(self) -> str:
-        heads = ("site", "class", "when", "block", "layout", "shape", "channels", "parameters", "FLOPs")
+        heads = ("site", "class", "position", "block", "layout", "shape", "channels", "parameters", "FLOPs")
         lines = [heads, *(_cells(row) for row in self.rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
         table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
@@ -87,7 +87,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.site or ".",
         row.site_class,
-        row.when,
+        row.position,
         block + gate,
         row.layout,
         shape,

@@ -13,7 +13,8 @@ __all__ = ["STATION", "At", "glob_regex", "host_modules", "select"]
 STATION = "attnzoo"
 """Name of the child module under which a site keeps its inserted blocks."""
 
-At = str | re.Pattern[str] | type[nn.Module] | Callable[[str, nn.Module], bool] | Iterable["At"]
+_One = str | re.Pattern[str] | type[nn.Module] | Callable[[str, nn.Module], bool]
+At = _One | Iterable["At"]
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,18 @@ def select(host: nn.Module, at: At) -> list[str]:
     return [name for name, _ in modules if name in chosen]
 
 
-def _flat(at: At) -> Iterator[At]:
+def _flat(at: At) -> Iterator[_One]:
     if isinstance(at, str | re.Pattern | type) or callable(at):
         yield at
-    else:
+    elif isinstance(at, Iterable):
         for part in at:
             yield from _flat(part)
+    else:
+        message = f"at {at!r}: a name, glob, 're:…', 'class:…', class, function or list of these was expected"
+        raise TypeError(message)
 
 
-def _rule(at: At) -> _Rule:
+def _rule(at: _One) -> _Rule:
     if isinstance(at, re.Pattern):
         return _regex_rule(at, at.pattern)
     if isinstance(at, str):
@@ -71,11 +75,7 @@ def _rule(at: At) -> _Rule:
         return _class_name_rule(rest, at) if kind == "class" else _glob_rule(at)
     if isinstance(at, type):
         return _class_rule(at)
-    if callable(at):
-        function = at
-        return _Rule(getattr(at, "__name__", repr(at)), lambda name, module: bool(function(name, module)), lambda _: [])
-    message = f"at {at!r}: a name, glob, 're:…', 'class:…', class, function or list of these was expected"
-    raise TypeError(message)
+    return _Rule(getattr(at, "__name__", repr(at)), lambda name, module: bool(at(name, module)), lambda _: [])
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -92,7 +92,11 @@ def _regex_rule(pattern: re.Pattern[str], text: str) -> _Rule:
 
 def _glob_rule(glob: str) -> _Rule:
     pattern = re.compile(glob_regex(glob))
-    return _Rule(glob, lambda name, _: pattern.fullmatch(name) is not None, lambda host: _name_hints(host, glob))
+
+    def matches(name: str, _: nn.Module) -> bool:
+        return name == glob or pattern.fullmatch(name) is not None
+
+    return _Rule(glob, matches, lambda host: _name_hints(host, glob))
 
 
 def _class_rule(wanted: type[nn.Module]) -> _Rule:

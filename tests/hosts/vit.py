@@ -58,4 +58,4 @@ class ViT(nn.Module):
         x = torch.cat((self.cls.expand(len(x), -1, -1), x), dim=1) + self.pos
         for layer in self.layers:
             x, _ = layer(hidden_states=x)
-        return self.head(self.norm(x)[:, 0])
+        return self.head(self.norm(x).mean(dim=1))
