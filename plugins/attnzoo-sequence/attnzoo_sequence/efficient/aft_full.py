@@ -34,7 +34,7 @@ class AFTFull(nn.Module):
 
     def __init__(self, embed_dim: int, max_len: int, *, hidden_channels: int = 64, causal: bool = False) -> None:
         super().__init__()
-        check_positive("AFTFull", max_len=max_len, hidden_channels=hidden_channels)
+        check_positive("AFTFull", embed_dim=embed_dim, max_len=max_len, hidden_channels=hidden_channels)
         self.max_len = max_len
         self.causal = causal
         self.query = nn.Linear(embed_dim, hidden_channels)

@@ -51,7 +51,7 @@ class Linformer(nn.Module):
     ) -> None:
         super().__init__()
         check_heads("Linformer", embed_dim, num_heads)
-        check_positive("Linformer", max_len=max_len, compressed_len=compressed_len)
+        check_positive("Linformer", max_len=max_len, compressed_len=compressed_len, head_dim=head_dim)
         self.num_heads = num_heads
         self.head_dim = embed_dim // num_heads if head_dim is None else head_dim
         self.max_len = max_len

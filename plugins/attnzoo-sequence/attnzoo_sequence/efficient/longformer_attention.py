@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads
-from attnzoo_sequence.ops.checks import check_heads
+from attnzoo_sequence.ops.checks import check_heads, check_positive
 
 _SMALLEST_BLOCK = 32
 
@@ -44,6 +44,7 @@ class LongformerAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_heads("LongformerAttention", embed_dim, num_heads)
+        check_positive("LongformerAttention", max_global=max_global)
         if window_size < 2 or window_size % 2:
             message = f"LongformerAttention: window_size={window_size} is not an even number from 2 on"
             raise ValueError(message)

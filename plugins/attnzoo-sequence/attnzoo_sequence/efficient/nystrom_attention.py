@@ -50,7 +50,8 @@ class NystromAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_heads("NystromAttention", embed_dim, num_heads)
-        check_positive("NystromAttention", num_landmarks=num_landmarks)
+        check_positive("NystromAttention", num_landmarks=num_landmarks, conv_kernel_size=conv_kernel_size)
+        check_positive("NystromAttention", pinv_iterations=pinv_iterations)
         if conv_kernel_size is not None and conv_kernel_size % 2 == 0:
             message = f"NystromAttention: conv_kernel_size={conv_kernel_size} is even; take an odd one"
             raise ValueError(message)

@@ -51,10 +51,9 @@ class Performer(nn.Module):
         eps: float | None = None,
     ) -> None:
         super().__init__()
-        check_positive("Performer", head_dim=head_dim)
+        check_positive("Performer", head_dim=head_dim, num_features=num_features, eps=eps)
         check_choice("Performer", "kernel", kernel, ("softmax", "relu"))
         features = max(1, int(head_dim * math.log(head_dim))) if num_features is None else num_features
-        check_positive("Performer", num_features=features)
         self.kernel = kernel
         self.causal = causal
         self.eps = (1e-4 if kernel == "softmax" else 1e-3) if eps is None else eps

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_heads
+from attnzoo_sequence.ops.norm import RMSNorm
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
 from attnzoo_sequence.ops.uneven import attend_uneven
 
@@ -68,7 +69,7 @@ class DifferentialAttention(nn.Module):
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=False)
         self.lambda_query = nn.Parameter(torch.empty(2, head_dim))
         self.lambda_key = nn.Parameter(torch.empty(2, head_dim))
-        self.norm = nn.RMSNorm(2 * head_dim, eps=1e-5)
+        self.norm = RMSNorm(2 * head_dim, eps=1e-5)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -106,7 +107,7 @@ class DifferentialAttention(nn.Module):
         return out
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
-        """Return the difference of the two maps, ``(n, h, l, l)``; rows sum to ``1 - lambda``, entries may be negative."""
+        """Return the difference of the two maps, ``(n, h, l, l)``; a row sums to ``1 - lambda``."""
         query, key = self._maps(query_nlc)
         visible = visibility(query, key, mask_nm=mask_nl, causal=self.causal)
         first, second = attention_weights(query, key, visible=visible).chunk(2, dim=1)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_choice, check_positive
+from attnzoo_sequence.ops.norm import RMSNorm
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
 from attnzoo_sequence.ops.uneven import attend_uneven
 
@@ -62,7 +63,10 @@ class MultiHeadLatentAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.nope_dim, self.rope_dim, self.value_dim = head_dims
-        check_positive("MultiHeadLatentAttention", num_heads=num_heads, kv_rank=kv_rank, nope_dim=self.nope_dim)
+        check_positive("MultiHeadLatentAttention", embed_dim=embed_dim, num_heads=num_heads, query_rank=query_rank)
+        check_positive(
+            "MultiHeadLatentAttention", kv_rank=kv_rank, head_dims=min(head_dims), rope_base=rope_base, eps=eps
+        )
         check_choice("MultiHeadLatentAttention", "rope_layout", rope_layout, ("interleaved", "half"))
         if self.rope_dim < 2 or self.rope_dim % 2:
             message = f"MultiHeadLatentAttention: head_dims={head_dims!r}: the rotated part must be even and at least 2"
@@ -76,10 +80,10 @@ class MultiHeadLatentAttention(nn.Module):
         self.query_down: nn.Module = nn.Identity()
         if query_rank is not None:
             down = nn.Linear(embed_dim, query_rank, bias=bias)
-            self.query_down = nn.Sequential(down, nn.RMSNorm(query_rank, eps=eps))
+            self.query_down = nn.Sequential(down, RMSNorm(query_rank, eps=eps))
         self.query_up = nn.Linear(embed_dim if query_rank is None else query_rank, query_dim, bias=False)
         self.kv_down = nn.Linear(embed_dim, kv_rank + self.rope_dim, bias=bias)
-        self.kv_norm = nn.RMSNorm(kv_rank, eps=eps)
+        self.kv_norm = RMSNorm(kv_rank, eps=eps)
         self.kv_up = nn.Linear(kv_rank, num_heads * (self.nope_dim + self.value_dim), bias=False)
         self.out_proj = nn.Linear(num_heads * self.value_dim, embed_dim, bias=bias)
         self.reset_parameters()

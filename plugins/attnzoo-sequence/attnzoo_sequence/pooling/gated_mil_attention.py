@@ -33,7 +33,7 @@ class GatedMILAttention(nn.Module):
 
     def __init__(self, embed_dim: int, *, hidden_channels: int = 128, branches: int = 1, gated: bool = True) -> None:
         super().__init__()
-        check_positive("GatedMILAttention", hidden_channels=hidden_channels, branches=branches)
+        check_positive("GatedMILAttention", embed_dim=embed_dim, hidden_channels=hidden_channels, branches=branches)
         self.hidden = nn.Linear(embed_dim, hidden_channels)
         self.gate = nn.Linear(embed_dim, hidden_channels) if gated else None
         self.score = nn.Linear(hidden_channels, branches, bias=False)

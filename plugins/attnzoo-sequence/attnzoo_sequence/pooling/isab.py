@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.checks import check_heads, check_positive
 from attnzoo_sequence.pooling.mab import MAB
 
 
@@ -40,7 +40,8 @@ class ISAB(nn.Module):
         norm: bool = False,
     ) -> None:
         super().__init__()
-        check_positive("ISAB", num_points=num_points)
+        check_heads("ISAB", embed_dim, num_heads)
+        check_positive("ISAB", num_points=num_points, in_dim=in_dim)
         self.points = nn.Parameter(torch.empty(1, num_points, embed_dim))
         nn.init.xavier_uniform_(self.points)
         self.gather = MAB(embed_dim, key_dim=in_dim, num_heads=num_heads, norm=norm)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads
-from attnzoo_sequence.ops.checks import check_heads
+from attnzoo_sequence.ops.checks import check_heads, check_positive
 
 
 class MAB(nn.Module):
@@ -45,6 +45,7 @@ class MAB(nn.Module):
     ) -> None:
         super().__init__()
         check_heads("MAB", embed_dim, num_heads)
+        check_positive("MAB", query_dim=query_dim, key_dim=key_dim)
         self.num_heads = num_heads
         self.scale = embed_dim**-0.5
         self.query = nn.Linear(embed_dim if query_dim is None else query_dim, embed_dim)
@@ -63,8 +64,8 @@ class MAB(nn.Module):
         )
         out = query + merge_heads(attend(query_nhld, key, value, visible=visible, scale=self.scale))
         out = self.norm_attention(out)
-        out = self.norm_out(out + torch.relu(self.feed_forward(out)))
-        return out
+        result: Tensor = self.norm_out(out + torch.relu(self.feed_forward(out)))
+        return result
 
     def attention(self, query_nlq: Tensor, key_nmk: Tensor, mask_nm: Tensor | None = None) -> dict[str, Tensor]:
         """Return the weights, ``(n, h, l, m)``."""

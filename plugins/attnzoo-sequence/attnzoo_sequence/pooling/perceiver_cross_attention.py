@@ -48,7 +48,8 @@ class PerceiverCrossAttention(nn.Module):
         query_residual: bool = True,
     ) -> None:
         super().__init__()
-        check_positive("PerceiverCrossAttention", mlp_ratio=mlp_ratio, num_heads=num_heads)
+        check_positive("PerceiverCrossAttention", embed_dim=embed_dim, source_dim=source_dim, num_heads=num_heads)
+        check_positive("PerceiverCrossAttention", mlp_ratio=mlp_ratio, key_channels=key_channels)
         keys = source_dim if key_channels is None else key_channels
         values = keys if value_channels is None else value_channels
         for name, channels in (("key_channels", keys), ("value_channels", values)):
@@ -84,7 +85,7 @@ class PerceiverCrossAttention(nn.Module):
             for x in (self.query(self.query_norm(query_nlc)), self.key(source), self.value(source))
         )
         visible = None if mask_nm is None else mask_nm[:, None, None, :]
-        out = self.out_proj(merge_heads(attend_uneven(query, key, value, visible=visible)))
+        out: Tensor = self.out_proj(merge_heads(attend_uneven(query, key, value, visible=visible)))
         if self.query_residual:
             out = query_nlc + out
         out = out + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(out))))

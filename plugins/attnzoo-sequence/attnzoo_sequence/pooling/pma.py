@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.checks import check_heads, check_positive
 from attnzoo_sequence.pooling.mab import MAB
 
 
@@ -32,6 +32,7 @@ class PMA(nn.Module):
 
     def __init__(self, embed_dim: int, *, num_heads: int = 4, num_seeds: int = 1, norm: bool = False) -> None:
         super().__init__()
+        check_heads("PMA", embed_dim, num_heads)
         check_positive("PMA", num_seeds=num_seeds)
         self.seeds = nn.Parameter(torch.empty(1, num_seeds, embed_dim))
         nn.init.xavier_uniform_(self.seeds)

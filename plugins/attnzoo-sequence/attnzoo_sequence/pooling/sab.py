@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from attnzoo_sequence.ops.checks import check_heads, check_positive
 from attnzoo_sequence.pooling.mab import MAB
 
 
@@ -29,6 +30,8 @@ class SAB(nn.Module):
 
     def __init__(self, embed_dim: int, *, in_dim: int | None = None, num_heads: int = 4, norm: bool = False) -> None:
         super().__init__()
+        check_heads("SAB", embed_dim, num_heads)
+        check_positive("SAB", in_dim=in_dim)
         self.mab = MAB(embed_dim, query_dim=in_dim, key_dim=in_dim, num_heads=num_heads, norm=norm)
 
     def forward(self, x_nlk: Tensor, mask_nl: Tensor | None = None) -> Tensor:

@@ -47,7 +47,7 @@ class SlotAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_positive("SlotAttention", num_slots=num_slots, iterations=iterations, hidden_channels=hidden_channels)
-        check_positive("SlotAttention", eps=eps)
+        check_positive("SlotAttention", embed_dim=embed_dim, eps=eps)
         self.num_slots = num_slots
         self.iterations = iterations
         self.eps = eps

@@ -1,0 +1,13 @@
+"""Root mean square norm that takes any floating dtype, as inputs under autocast have another one than the weights."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.RMSNorm):
+    """Divide by the root mean square of the last axis and multiply by a weight of each channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normed ``x``, in its dtype."""
+        weight = None if self.weight is None else self.weight.to(x.dtype)
+        return F.rms_norm(x, self.normalized_shape, weight, self.eps)
