@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
+from attnzoo_vision.ops.require import at_least
 
 
 class SelfAttention(nn.Module):
@@ -51,8 +52,9 @@ def check_layer(name: str, embed_dim: int, num_heads: int, mlp_ratio: float, dro
     Raises:
         ValueError: An argument does not fit.
     """
+    at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads)
     message = ""
-    if num_heads < 1 or embed_dim % num_heads:
+    if embed_dim % num_heads:
         message = f"{name}: num_heads={num_heads} does not divide embed_dim={embed_dim}"
     elif int(embed_dim * mlp_ratio) < 1:
         message = f"{name}: mlp_ratio={mlp_ratio} leaves no hidden unit of embed_dim={embed_dim}"

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.require import at_least
+
 
 class AdditiveAttentionGate(nn.Module):
     """Weight the pixels of a skip feature by its sum with a gating signal of the same size.
@@ -19,7 +21,7 @@ class AdditiveAttentionGate(nn.Module):
         from 1 on.
 
     Raises:
-        ValueError: ``hidden_channels`` is below 1.
+        ValueError: A number of channels is below 1.
 
     Source:
         After Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas", MIDL 2018, arXiv:1804.03999.
@@ -30,10 +32,14 @@ class AdditiveAttentionGate(nn.Module):
 
     def __init__(self, channels: int, gating_channels: int, *, hidden_channels: int | None = None) -> None:
         super().__init__()
+        at_least(
+            "AdditiveAttentionGate",
+            1,
+            channels=channels,
+            gating_channels=gating_channels,
+            hidden_channels=hidden_channels,
+        )
         hidden = max(channels // 2, 1) if hidden_channels is None else hidden_channels
-        if hidden < 1:
-            message = f"AdditiveAttentionGate: hidden_channels={hidden} must be at least 1"
-            raise ValueError(message)
         self.skip = nn.Conv2d(channels, hidden, 1)
         self.skip_norm = nn.BatchNorm2d(hidden)
         self.gate = nn.Conv2d(gating_channels, hidden, 1)

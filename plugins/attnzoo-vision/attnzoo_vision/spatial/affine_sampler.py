@@ -2,8 +2,10 @@
 
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from attnzoo_vision.ops.affine_grid import affine_grid, sample
+from attnzoo_vision.ops.require import one_of
 
 
 class AffineSampler(nn.Module):
@@ -22,7 +24,7 @@ class AffineSampler(nn.Module):
         ``(N, C, output_size[0], output_size[1])``.
 
     Raises:
-        ValueError: ``output_size`` is not two positive numbers.
+        ValueError: ``output_size`` is not two positive numbers, or a choice is not known.
 
     Source:
         Jaderberg et al., "Spatial Transformer Networks", NeurIPS 2015, arXiv:1506.02025, eq. 1-5.
@@ -42,6 +44,8 @@ class AffineSampler(nn.Module):
         if output_size is not None and (len(output_size) != 2 or min(output_size) < 1):
             message = f"AffineSampler: output_size={output_size} is not [height, width], both at least 1"
             raise ValueError(message)
+        one_of("AffineSampler", "mode", mode, ("bilinear", "nearest", "bicubic"))
+        one_of("AffineSampler", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
         self.output_size = None if output_size is None else (output_size[0], output_size[1])
         self.mode = mode
         self.padding_mode = padding_mode
@@ -50,7 +54,7 @@ class AffineSampler(nn.Module):
     def forward(self, x_nchw: Tensor, theta_n23: Tensor) -> Tensor:
         """Return the values of ``x_nchw`` at the transformed points."""
         grid_nij2 = self._grid(x_nchw, theta_n23)
-        return F.grid_sample(x_nchw, grid_nij2, self.mode, self.padding_mode, self.align_corners)
+        return sample(x_nchw, grid_nij2, self.mode, self.padding_mode, self.align_corners)
 
     def attention(self, x_nchw: Tensor, theta_n23: Tensor) -> dict[str, Tensor]:
         """Return ``grid``, the point (x, y) that each pixel of the output is read at, ``(N, H, W, 2)``."""
@@ -58,5 +62,4 @@ class AffineSampler(nn.Module):
 
     def _grid(self, x_nchw: Tensor, theta_n23: Tensor) -> Tensor:
         height, width = self.output_size or x_nchw.shape[2:]
-        grid_nij2 = F.affine_grid(theta_n23, [x_nchw.shape[0], 1, height, width], self.align_corners)
-        return grid_nij2.to(x_nchw.dtype)
+        return affine_grid(theta_n23, height, width, align_corners=self.align_corners)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.require import at_least, one_of
+
 
 class AttentionGate(nn.Module):
     """Weight the pixels of a skip feature by what a coarser gating signal looks for.
@@ -49,10 +51,10 @@ class AttentionGate(nn.Module):
     ) -> None:
         super().__init__()
         strides = _check(stride, spatial_dims, mode)
+        at_least(
+            "AttentionGate", 1, channels=channels, gating_channels=gating_channels, hidden_channels=hidden_channels
+        )
         hidden = max(channels // 2, 1) if hidden_channels is None else hidden_channels
-        if hidden < 1:
-            message = f"AttentionGate: hidden_channels={hidden} must be at least 1"
-            raise ValueError(message)
         conv = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
         self.mode = mode
         self.align_corners = align_corners
@@ -98,12 +100,8 @@ class AttentionGate(nn.Module):
 
 
 def _check(stride: int | list[int], spatial_dims: int, mode: str) -> tuple[int, ...]:
-    if spatial_dims not in (2, 3):
-        message = f"AttentionGate: spatial_dims={spatial_dims} is not 2 or 3"
-        raise ValueError(message)
-    if mode not in ("sigmoid", "softplus", "softmax"):
-        message = f"AttentionGate: mode={mode!r} is not one of 'sigmoid', 'softplus', 'softmax'"
-        raise ValueError(message)
+    one_of("AttentionGate", "spatial_dims", spatial_dims, (2, 3))
+    one_of("AttentionGate", "mode", mode, ("sigmoid", "softplus", "softmax"))
     strides = (stride,) * spatial_dims if isinstance(stride, int) else tuple(stride)
     if len(strides) != spatial_dims or min(strides) < 1:
         message = f"AttentionGate: stride={stride} is not one number or {spatial_dims} numbers, each at least 1"

@@ -4,6 +4,8 @@ import math
 
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.require import at_least
+
 
 class LargeKernelAttention(nn.Module):
     """Multiply each value by a large convolution of the map, built from two small depthwise ones and a 1x1.
@@ -30,9 +32,7 @@ class LargeKernelAttention(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 21, dilation: int = 3) -> None:
         super().__init__()
-        if kernel_size < 1 or dilation < 1:
-            message = f"LargeKernelAttention: kernel_size={kernel_size} and dilation={dilation} must be at least 1"
-            raise ValueError(message)
+        at_least("LargeKernelAttention", 1, channels=channels, kernel_size=kernel_size, dilation=dilation)
         local, sparse = 2 * dilation - 1, math.ceil(kernel_size / dilation)
         if sparse % 2 == 0:
             message = (

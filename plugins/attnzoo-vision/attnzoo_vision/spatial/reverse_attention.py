@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.require import at_least
+
 _DEPTH = 3
 
 
@@ -22,7 +24,7 @@ class ReverseAttention(nn.Module):
         size of ``x_nchw``, to refined logits ``(N, 1, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``hidden_channels`` is below 1.
+        ValueError: A number of channels is below 1.
 
     Source:
         Chen et al., "Reverse Attention for Salient Object Detection", ECCV 2018, arXiv:1807.09940, eq. 2-4, and
@@ -34,9 +36,7 @@ class ReverseAttention(nn.Module):
 
     def __init__(self, channels: int, *, hidden_channels: int = 64, norm: bool = True) -> None:
         super().__init__()
-        if hidden_channels < 1:
-            message = f"ReverseAttention: hidden_channels={hidden_channels} must be at least 1"
-            raise ValueError(message)
+        at_least("ReverseAttention", 1, channels=channels, hidden_channels=hidden_channels)
         self.reduce = nn.Conv2d(channels, hidden_channels, 1)
         self.reduce_norm = nn.BatchNorm2d(hidden_channels) if norm else None
         self.convs = nn.ModuleList(nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1) for _ in range(_DEPTH))

@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.affine_grid import affine_grid, sample
+from attnzoo_vision.ops.require import at_least, one_of
+
 _ANY_SIZE_POOL = 3
 
 
@@ -29,7 +32,8 @@ class STN(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, output_size[0], output_size[1])``; any H and W from 1 on if ``input_size`` is None.
 
     Raises:
-        ValueError: ``input_size`` is below 16 by 16 or the input has another one, or a list has not two numbers.
+        ValueError: ``input_size`` is below 16 by 16 or the input has another one, a list has not two numbers,
+            or another argument is out of its range.
 
     Source:
         Jaderberg et al., "Spatial Transformer Networks", NeurIPS 2015, arXiv:1506.02025, eq. 1-5.
@@ -50,6 +54,8 @@ class STN(nn.Module):
         align_corners: bool = True,
     ) -> None:
         super().__init__()
+        at_least("STN", 1, channels=channels, hidden_channels=hidden_channels)
+        one_of("STN", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
         self.input_size = _pair("input_size", input_size, 16)
         self.output_size = _pair("output_size", output_size, 1)
         first, second = _pair("conv_channels", conv_channels, 1) or (8, 10)
@@ -73,7 +79,7 @@ class STN(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` resampled."""
-        return F.grid_sample(x_nchw, self._grid(x_nchw), "bilinear", self.padding_mode, self.align_corners)
+        return sample(x_nchw, self._grid(x_nchw), "bilinear", self.padding_mode, self.align_corners)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``grid``, the point (x, y) that each pixel of the output is read at, ``(N, H, W, 2)``."""
@@ -82,7 +88,7 @@ class STN(nn.Module):
     def _grid(self, x_nchw: Tensor) -> Tensor:
         theta_n23 = self.theta(torch.relu(self.hidden(self._features(x_nchw)))).unflatten(1, (2, 3))
         height, width = self.output_size or x_nchw.shape[2:]
-        return F.affine_grid(theta_n23, [x_nchw.shape[0], 1, height, width], self.align_corners).to(x_nchw.dtype)
+        return affine_grid(theta_n23, height, width, align_corners=self.align_corners)
 
     def _features(self, x_nchw: Tensor) -> Tensor:
         same = self.input_size is None

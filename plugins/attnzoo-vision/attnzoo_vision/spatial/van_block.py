@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.drop_path import drop_path
+from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.spatial.van_attention import VANAttention
 
 
@@ -37,6 +38,7 @@ class VANBlock(nn.Module):
         self, channels: int, *, mlp_ratio: float = 4.0, dropout: float = 0.0, drop_path: float = 0.0
     ) -> None:
         super().__init__()
+        at_least("VANBlock", 1, channels=channels)
         hidden = int(channels * mlp_ratio)
         if hidden < 1:
             message = f"VANBlock: mlp_ratio={mlp_ratio} leaves no hidden channel of channels={channels}"

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.segmentation import ConvNorm, normalise_pooled
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.segmentation import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -20,7 +22,7 @@ class AttentionRefinement(nn.Module):
         ``(N, C, H, W)`` to ``(N, out_channels, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``out_channels`` is below 1.
+        ValueError: A number of channels is below 1.
 
     Source:
         Yu et al., "BiSeNet: Bilateral Segmentation Network for Real-time Semantic Segmentation", ECCV 2018,
@@ -32,12 +34,10 @@ class AttentionRefinement(nn.Module):
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
-        if out_channels < 1:
-            message = f"AttentionRefinement: out_channels={out_channels} must be at least 1"
-            raise ValueError(message)
+        at_least("AttentionRefinement", 1, channels=channels, out_channels=out_channels)
         self.conv = ConvNorm(channels, out_channels, kernel_size=3)
         self.gate = nn.Linear(out_channels, out_channels, bias=False)
-        self.gate_norm = nn.BatchNorm1d(out_channels)
+        self.gate_norm = BatchNorm1d(out_channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -57,5 +57,5 @@ class AttentionRefinement(nn.Module):
         return {"channel": self._weight(self.conv(x_nchw))}
 
     def _weight(self, feature_nohw: Tensor) -> Tensor:
-        logits_no = normalise_pooled(self.gate_norm, self.gate(global_mean(feature_nohw)))
+        logits_no = self.gate_norm(self.gate(global_mean(feature_nohw)))
         return torch.sigmoid(logits_no)[:, :, None, None]

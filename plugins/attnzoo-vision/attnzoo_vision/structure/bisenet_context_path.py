@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.segmentation import ConvNorm, normalise_pooled
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.require import at_least, one_of
+from attnzoo_vision.ops.segmentation import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.structure.bisenet_arm import AttentionRefinement
 
@@ -29,7 +31,7 @@ class ContextPath(nn.Module):
         for another height and width of the first, such as those of the backbone's feature at 1/8.
 
     Raises:
-        ValueError: ``upsample`` is not one of those above, or ``out_channels`` is below 1.
+        ValueError: ``upsample`` is not one of those above, or a number of channels is below 1.
 
     Source:
         Yu et al., "BiSeNet: Bilateral Segmentation Network for Real-time Semantic Segmentation", ECCV 2018,
@@ -48,15 +50,11 @@ class ContextPath(nn.Module):
         upsample: Literal["bilinear", "nearest"] = "bilinear",
     ) -> None:
         super().__init__()
-        if upsample not in ("bilinear", "nearest"):
-            message = f"ContextPath: upsample={upsample!r} is not 'bilinear' or 'nearest'"
-            raise ValueError(message)
-        if out_channels < 1:
-            message = f"ContextPath: out_channels={out_channels} must be at least 1"
-            raise ValueError(message)
+        at_least("ContextPath", 1, channels=channels, deep_channels=deep_channels, out_channels=out_channels)
+        one_of("ContextPath", "upsample", upsample, ("bilinear", "nearest"))
         self.upsample = upsample
         self.context = nn.Linear(deep_channels, out_channels, bias=False)
-        self.context_norm = nn.BatchNorm1d(out_channels)
+        self.context_norm = BatchNorm1d(out_channels)
         self.deep_arm = AttentionRefinement(deep_channels, out_channels)
         self.deep_refine = ConvNorm(out_channels, out_channels, kernel_size=3)
         self.arm = AttentionRefinement(channels, out_channels)
@@ -77,7 +75,7 @@ class ContextPath(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the context and the deep context."""
         height, width = x_nchw.shape[2:]
-        mean_no = normalise_pooled(self.context_norm, self.context(global_mean(deep_nkhw)))
+        mean_no = self.context_norm(self.context(global_mean(deep_nkhw)))
         deep_nohw = self.deep_arm(deep_nkhw) + torch.relu(mean_no)[:, :, None, None]
         deep_nohw = self.deep_refine(self._resize(deep_nohw, (height, width)))
         context_nohw = self._resize(self.arm(x_nchw) + deep_nohw, size or (2 * height, 2 * width))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.segmentation import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -22,7 +23,7 @@ class FeatureFusion(nn.Module):
         ``(N, out_channels, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``reduction`` does not divide ``out_channels``.
+        ValueError: ``reduction`` does not divide ``out_channels``, or a number of channels is below 1.
 
     Source:
         Yu et al., "BiSeNet: Bilateral Segmentation Network for Real-time Semantic Segmentation", ECCV 2018,
@@ -33,6 +34,7 @@ class FeatureFusion(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, *, reduction: int = 1) -> None:
         super().__init__()
+        at_least("FeatureFusion", 1, channels=channels, out_channels=out_channels)
         if reduction < 1 or out_channels % reduction:
             message = f"FeatureFusion: reduction={reduction} does not divide out_channels={out_channels}"
             raise ValueError(message)

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.segmentation import ConvNorm
 
 
@@ -30,10 +31,7 @@ class SpatialPath(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, *, hidden_channels: int = 64) -> None:
         super().__init__()
-        for name, value in (("out_channels", out_channels), ("hidden_channels", hidden_channels)):
-            if value < 1:
-                message = f"SpatialPath: {name}={value} must be at least 1"
-                raise ValueError(message)
+        at_least("SpatialPath", 1, channels=channels, out_channels=out_channels, hidden_channels=hidden_channels)
         self.conv1 = ConvNorm(channels, hidden_channels, kernel_size=7, stride=2)
         self.conv2 = ConvNorm(hidden_channels, hidden_channels, kernel_size=3, stride=2)
         self.conv3 = ConvNorm(hidden_channels, hidden_channels, kernel_size=3, stride=2)

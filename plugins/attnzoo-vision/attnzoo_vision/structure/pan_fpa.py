@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.segmentation import ConvNorm, normalise_pooled
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.segmentation import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
 
 _KERNELS = (7, 5, 3)
@@ -32,13 +34,11 @@ class FeaturePyramidAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        if channels < 4:
-            message = f"FeaturePyramidAttention: channels={channels} must be at least 4"
-            raise ValueError(message)
+        at_least("FeaturePyramidAttention", 4, channels=channels)
         hidden = channels // 4
         self.master = ConvNorm(channels, channels, relu=False)
         self.mean = nn.Linear(channels, channels, bias=False)
-        self.mean_norm = nn.BatchNorm1d(channels)
+        self.mean_norm = BatchNorm1d(channels)
         widths = (channels, hidden, hidden)
         down = [ConvNorm(c, hidden, kernel_size=k, stride=2) for c, k in zip(widths, _KERNELS, strict=True)]
         self.down = nn.ModuleList(down)
@@ -49,7 +49,7 @@ class FeaturePyramidAttention(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the weighted map plus the mean."""
-        mean_nc = normalise_pooled(self.mean_norm, self.mean(global_mean(x_nchw)))
+        mean_nc = self.mean_norm(self.mean(global_mean(x_nchw)))
         return torch.relu(torch.addcmul(mean_nc[:, :, None, None], self.master(x_nchw), self._weight(x_nchw)))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:

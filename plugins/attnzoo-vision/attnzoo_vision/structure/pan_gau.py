@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.segmentation import ConvNorm, normalise_pooled
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.segmentation import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -23,7 +25,7 @@ class GlobalAttentionUpsample(nn.Module):
         shape of ``fine_nfhw``; without ``upsample`` ``(N, fine_channels, H, W)``. Any H and W from 1 on.
 
     Raises:
-        ValueError: ``fine_channels`` is below 1.
+        ValueError: A number of channels is below 1.
 
     Source:
         Li et al., "Pyramid Attention Network for Semantic Segmentation", BMVC 2018, arXiv:1805.10180, section 3.2.
@@ -34,12 +36,10 @@ class GlobalAttentionUpsample(nn.Module):
 
     def __init__(self, channels: int, fine_channels: int, *, upsample: bool = True) -> None:
         super().__init__()
-        if fine_channels < 1:
-            message = f"GlobalAttentionUpsample: fine_channels={fine_channels} must be at least 1"
-            raise ValueError(message)
+        at_least("GlobalAttentionUpsample", 1, channels=channels, fine_channels=fine_channels)
         self.fine = ConvNorm(fine_channels, fine_channels, kernel_size=3, relu=False)
         self.gate = nn.Linear(channels, fine_channels, bias=False)
-        self.gate_norm = nn.BatchNorm1d(fine_channels)
+        self.gate_norm = BatchNorm1d(fine_channels)
         if upsample:
             self.coarse: nn.Module = nn.ConvTranspose2d(channels, fine_channels, 4, stride=2, padding=1, bias=False)
         else:
@@ -57,5 +57,5 @@ class GlobalAttentionUpsample(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
-        gate_nf = normalise_pooled(self.gate_norm, self.gate(global_mean(x_nchw)))
+        gate_nf = self.gate_norm(self.gate(global_mean(x_nchw)))
         return torch.relu(gate_nf)[:, :, None, None]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.require import at_least, one_of
 from attnzoo_vision.ops.segmentation import ConvNorm
 
 
@@ -90,14 +91,12 @@ class STDCModule(nn.Module):
 
 
 def _check(channels: int, out_channels: int, depth: int, stride: int, form: str) -> None:
+    at_least("STDCModule", 1, channels=channels, out_channels=out_channels)
+    at_least("STDCModule", 2, depth=depth)
+    one_of("STDCModule", "stride", stride, (1, 2))
+    one_of("STDCModule", "form", form, ("cat", "add"))
     message = ""
-    if stride not in (1, 2):
-        message = f"STDCModule: stride={stride} is not 1 or 2"
-    elif form not in ("cat", "add"):
-        message = f"STDCModule: form={form!r} is not 'cat' or 'add'"
-    elif depth < 2:
-        message = f"STDCModule: depth={depth} must be at least 2"
-    elif out_channels < 1 or out_channels % 2 ** (depth - 1):
+    if out_channels % 2 ** (depth - 1):
         message = f"STDCModule: out_channels={out_channels} is not a multiple of {2 ** (depth - 1)}, as depth={depth} needs"
     elif form == "add" and stride == 1 and channels != out_channels:
         message = f"STDCModule: form='add' with stride=1 needs out_channels={out_channels} equal to channels={channels}"

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.temporal.temporal_self_attention import TemporalSelfAttention
 
 
@@ -29,6 +30,7 @@ class GLTR(nn.Module):
 
     def __init__(self, channels: int, *, dilations: list[int] | tuple[int, ...] = (1, 2, 3)) -> None:
         super().__init__()
+        at_least("GLTR", 1, channels=channels)
         if not dilations or min(dilations) < 1:
             message = f"GLTR: dilations={list(dilations)} must be numbers of at least 1"
             raise ValueError(message)

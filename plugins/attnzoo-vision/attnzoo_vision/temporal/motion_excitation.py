@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.frames import to_clips, window_sums
+from attnzoo_vision.ops.require import at_least
 
 
 class MotionExcitation(nn.Module):
@@ -32,11 +33,9 @@ class MotionExcitation(nn.Module):
 
     def __init__(self, channels: int, num_frames: int, *, reduction: int = 16) -> None:
         super().__init__()
-        if not 1 <= reduction <= channels:
-            message = f"MotionExcitation: reduction={reduction} is not in 1 to channels={channels}"
-            raise ValueError(message)
-        if num_frames < 1:
-            message = f"MotionExcitation: num_frames={num_frames} must be at least 1"
+        at_least("MotionExcitation", 1, channels=channels, num_frames=num_frames, reduction=reduction)
+        if reduction > channels:
+            message = f"MotionExcitation: reduction={reduction} leaves no channel of channels={channels}"
             raise ValueError(message)
         hidden = channels // reduction
         self.num_frames = num_frames

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.pairwise import attend
+from attnzoo_vision.ops.require import at_least
 
 
 class TemporalSelfAttention(nn.Module):
@@ -19,7 +20,7 @@ class TemporalSelfAttention(nn.Module):
         ``(N, C, T)`` to ``(N, C, T)``; any T from 1 on.
 
     Raises:
-        ValueError: ``hidden_channels`` is below 1.
+        ValueError: A number of channels is below 1.
 
     Source:
         Li et al., "Global-Local Temporal Representations for Video Person Re-Identification", ICCV 2019,
@@ -30,10 +31,8 @@ class TemporalSelfAttention(nn.Module):
 
     def __init__(self, channels: int, *, hidden_channels: int | None = None) -> None:
         super().__init__()
+        at_least("TemporalSelfAttention", 1, channels=channels, hidden_channels=hidden_channels)
         hidden = max(channels // 2, 1) if hidden_channels is None else hidden_channels
-        if hidden < 1:
-            message = f"TemporalSelfAttention: hidden_channels={hidden} must be at least 1"
-            raise ValueError(message)
         self.query = nn.Linear(channels, hidden)
         self.key = nn.Linear(channels, hidden)
         self.value = nn.Linear(channels, hidden)
