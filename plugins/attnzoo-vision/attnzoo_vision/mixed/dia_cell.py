@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class DIACell(nn.Module):
     """Turn channel means and the state of earlier blocks into channel weights and the next state.
 
-    ``i, f, g, o = in(x) + hid(h)``; ``c' = sigmoid(f) c + sigmoid(i) tanh(g)``; ``h' = sigmoid(o) sigmoid(c')``. In the
-    first layer ``in`` and ``hid`` are linear, ReLU, linear with a quarter of the width between; in further layers linear.
+    ``i, f, g, o = in(x) + hid(h)``; ``c' = sigmoid(f) c + sigmoid(i) tanh(g)``; ``h' = sigmoid(o) sigmoid(c')``. In
+    the first layer ``in`` and ``hid`` are linear, ReLU, linear, with a fraction of the width between; above linear.
 
     Args:
         channels: Length of the input vector.
@@ -44,9 +44,7 @@ class DIACell(nn.Module):
             message = f"DIACell: num_layers={num_layers} is less than 1; the authors use 1"
             raise ValueError(message)
         if min(channels, self.hidden_channels) < reduction:
-            message = (
-                f"DIACell: reduction={reduction} leaves no unit of channels={channels}; make it at most {channels}"
-            )
+            message = f"DIACell: reduction={reduction} leaves no unit of channels={channels}; at most {channels}"
             raise ValueError(message)
         width = self.hidden_channels
         self.from_input = nn.ModuleList([_bottleneck(channels, 4 * width, reduction)])

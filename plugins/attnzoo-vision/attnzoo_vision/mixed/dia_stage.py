@@ -11,8 +11,8 @@ from attnzoo_vision.ops.pooling import global_mean
 class DIAStage(nn.Module):
     """Run residual bottlenecks and scale each branch by weights from a recurrent unit shared by all of them.
 
-    For each block: ``h, c = cell(mean_hw(branch(x)), h, c)``; ``x = relu(branch(x) * h + shortcut(x))``; ``h`` and ``c``
-    start at zero.
+    For each block: ``h, c = cell(mean_hw(branch(x)), h, c)``; ``x = relu(branch(x) * h + shortcut(x))``; ``h`` and
+    ``c`` start at zero.
 
     Args:
         channels: Channels of the input.

@@ -9,14 +9,14 @@ class ResidualAttention(nn.Module):
     """Add to a trunk its product with a mask, which an hourglass of residual units computes for every element.
 
     With ``R`` a pre-activation bottleneck: ``u = R(x); t = R(R(u)); y = R(t * (1 + mask(u)))``. The mask goes down
-    ``depth`` times by ``R(maxpool(.))``, twice ``R`` at the bottom, and up by ``R(resize(.) + R(skip))``; at the top come
-    two 1x1 convolutions, each after BN and ReLU, and a sigmoid.
+    ``depth`` times by ``R(maxpool(.))``, twice ``R`` at the bottom, and up by ``R(resize(.) + R(skip))``; at the top
+    come two 1x1 convolutions, each after BN and ReLU, and a sigmoid.
 
     Args:
         channels: Channels of the input.
         depth: How often the mask branch halves the map; 3, 2, 1 in the network's stages of 56, 28 and 14 pixels.
-        extra_skips: Whether the resized maps are also added to the maps of their level (at the top, to the trunk) as they
-            are, as in the PyTorch port; the authors' graph does not.
+        extra_skips: Whether each resized map is also added to the map of its level (at the top, to the trunk) as it is,
+            as in the PyTorch port; the authors' graph does not.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
