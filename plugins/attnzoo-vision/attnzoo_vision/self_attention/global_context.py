@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.tokens import is_channels_last
+from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
 
 
 class GlobalContext(nn.Module):
@@ -94,25 +94,13 @@ class GlobalContext(nn.Module):
         """Return the weight of each position in the context as ``spatial``, or nothing for the plain mean."""
         if self.attend is None:
             return {}
-        return {"spatial": torch.unflatten(self._weights(x_nchw, self.attend), 2, x_nchw.shape[2:])}
+        weight_n1l = position_weights(x_nchw, self.attend.weight, self.attend.bias)
+        return {"spatial": torch.unflatten(weight_n1l, 2, x_nchw.shape[2:])}
 
     def _pool(self, x_nchw: Tensor) -> Tensor:
         if self.attend is None:
             return global_mean(x_nchw)
-        weight_n1l = self._weights(x_nchw, self.attend)
-        x_ncl = x_nchw.flatten(2)
-        if is_channels_last(x_nchw):
-            return torch.bmm(weight_n1l, x_ncl.transpose(1, 2)).squeeze(1)
-        return torch.bmm(x_ncl, weight_n1l.transpose(1, 2)).squeeze(2)
-
-    def _weights(self, x_nchw: Tensor, attend: nn.Linear) -> Tensor:
-        x_ncl = x_nchw.flatten(2)
-        if is_channels_last(x_nchw):
-            logits_n1l = attend(x_ncl.transpose(1, 2)).transpose(1, 2)
-        else:
-            # bmm of the expanded weight: matmul would copy the map transposed first
-            logits_n1l = torch.baddbmm(attend.bias, attend.weight.expand(x_ncl.shape[0], -1, -1), x_ncl)
-        return torch.softmax(logits_n1l, dim=2)
+        return weighted_sum(x_nchw, position_weights(x_nchw, self.attend.weight, self.attend.bias))
 
 
 class _Transform(nn.Module):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.fold import scale_and_shift
 from attnzoo_vision.ops.pairwise import attend, dot_product, pairwise_relu_sum
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, max_pool, project, project_back
 
@@ -99,9 +101,7 @@ class NonLocal(nn.Module):
         """Return ``x_ncs`` plus the projected weighted sums."""
         y_nlr = self._sum(x_ncs)
         if self.norm is not None and not self.training:
-            mean_c, variance_c = self.norm.get_buffer("running_mean"), self.norm.get_buffer("running_var")
-            scale_c = self.norm.weight * torch.rsqrt(variance_c + self.eps)
-            shift_c = self.norm.bias - mean_c * scale_c
+            scale_c, shift_c = scale_and_shift(self.norm)
             if self.out.bias is not None:
                 shift_c = shift_c + self.out.bias * scale_c
             y_ncs = project_back(y_nlr, self.out.weight * scale_c[:, None], shift_c, x_ncs)
@@ -172,7 +172,7 @@ class NonLocal(nn.Module):
         return as_tokens(max_pool(y_nrs, self.pool_size))
 
 
-class _BatchNorm(nn.BatchNorm1d):
+class _BatchNorm(BatchNorm1d):
     """Batch norm of maps with any number of spatial axes."""
 
     def _check_input_dim(self, input: Tensor) -> None:

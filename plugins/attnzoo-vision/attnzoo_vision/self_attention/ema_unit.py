@@ -1,0 +1,98 @@
+"""Expectation-maximisation attention unit (EMANet)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.fold import scale_and_shift
+from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
+
+
+class EMAUnit(nn.Module):
+    """Rebuild the map from a few bases that expectation-maximisation finds in it, and add the result.
+
+    With ``X = W x + b`` and bases ``mu``, repeat: ``Z = softmax_k(X^T mu)``, ``mu = X (Z / (1e-6 + sum_l Z))``,
+    ``mu = mu / (1e-6 + |mu|)``. Then ``y = relu(x + batch_norm(W_out relu(mu Z^T)))``.
+
+    No gradient passes the iterations, so ``W`` and ``b`` stay as they were made and ``x`` gets that of the sum
+    alone. The starting bases are a buffer; a training loop moves it with :meth:`update_bases` after each step.
+
+    Args:
+        channels: Channels of the input.
+        num_bases: Number of bases.
+        iterations: Number of repetitions.
+        momentum: Weight of the new statistics in the running ones of the batch norm.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``num_bases`` or ``iterations`` is below 1.
+
+    Source:
+        Li et al., "Expectation-Maximization Attention Networks for Semantic Segmentation", ICCV 2019, arXiv:1907.13426.
+        Authors' code: github.com/XiaLiPKU/EMANet @ f09ffac, network.py, EMAU.
+        Deviations: the projection ``W`` is applied to the bases instead of the map, and marked as needing no gradient;
+        forward returns the map alone (:meth:`attention` has the bases).
+    """
+
+    bases: Tensor
+
+    def __init__(self, channels: int, *, num_bases: int = 64, iterations: int = 3, momentum: float = 3e-4) -> None:
+        super().__init__()
+        if num_bases < 1 or iterations < 1:
+            message = f"EMAUnit: num_bases={num_bases} and iterations={iterations} must be at least 1"
+            raise ValueError(message)
+        self.iterations = iterations
+        self.embed = nn.Linear(channels, channels).requires_grad_(False)
+        self.out = nn.Linear(channels, channels, bias=False)
+        self.norm = BatchNorm2d(channels, momentum=momentum)
+        self.register_buffer("bases", torch.empty(channels, num_bases))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as the authors do."""
+        channels, num_bases = self.bases.shape
+        nn.init.normal_(self.embed.weight, std=math.sqrt(2 / channels))
+        nn.init.normal_(self.out.weight, std=math.sqrt(2 / channels))
+        with torch.no_grad():
+            self.bases.normal_(std=math.sqrt(2 / num_bases))
+            self.bases.div_(1e-6 + self.bases.norm(dim=0, keepdim=True))
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the sum of ``x_nchw`` and the projected reconstruction, rectified."""
+        bases_nck, weight_nlk = self._iterate(x_nchw)
+        rebuilt_nchw = torch.relu_(project_back(weight_nlk, bases_nck, None, x_nchw))
+        if self.training:
+            y_nchw = self.norm(project_back(as_tokens(rebuilt_nchw), self.out.weight, None, x_nchw))
+        else:
+            scale_c, shift_c = scale_and_shift(self.norm)
+            y_nchw = project_back(as_tokens(rebuilt_nchw), self.out.weight * scale_c[:, None], shift_c, x_nchw)
+        return torch.relu_(add_shortcut(y_nchw, x_nchw))
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``responsibility``, the weight of each basis at each pixel, and the found ``bases``."""
+        bases_nck, weight_nlk = self._iterate(x_nchw)
+        return {"responsibility": weight_nlk, "bases": bases_nck}
+
+    @torch.no_grad()
+    def update_bases(self, bases_nck: Tensor, momentum: float = 0.9) -> None:
+        """Move the starting bases towards the mean of the found ones; ``momentum`` is the weight of the old value."""
+        self.bases.mul_(momentum).add_(bases_nck.mean(dim=0), alpha=1 - momentum)
+
+    @torch.no_grad()
+    def _iterate(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        x_ncl = x_nchw.flatten(2)
+        weight_cc, bias_c = self.embed.weight, self.embed.bias
+        bases_nck = self.bases.expand(x_nchw.shape[0], -1, -1)
+        for _ in range(self.iterations):
+            query_nck = torch.matmul(weight_cc.t(), bases_nck)
+            logits_nlk = torch.bmm(x_ncl.transpose(1, 2), query_nck) + torch.matmul(bias_c, bases_nck).unsqueeze(1)
+            weight_nlk = torch.softmax(logits_nlk, dim=2)
+            share_nlk = weight_nlk / (1e-6 + weight_nlk.sum(dim=1, keepdim=True))
+            total_n1k = share_nlk.sum(dim=1, keepdim=True)
+            bases_nck = torch.matmul(weight_cc, torch.bmm(x_ncl, share_nlk)) + bias_c[:, None] * total_n1k
+            bases_nck = bases_nck / (1e-6 + bases_nck.norm(dim=1, keepdim=True))
+        return bases_nck, weight_nlk

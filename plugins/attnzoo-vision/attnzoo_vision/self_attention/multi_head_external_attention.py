@@ -1,0 +1,74 @@
+"""Multi-head external attention (EAMLP)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MultiHeadExternalAttention(nn.Module):
+    """Attend, in each of many narrow heads, to one learned memory that heads and samples share.
+
+    ``u = W_in x`` in heads of width ``embed_dim / num_heads``; in each head ``a = softmax_l(K u + k)``,
+    ``A = a / (1e-9 + sum_s a)``, ``v = V A + b``; ``y = W_out [v of all heads] + b_out``
+
+    Args:
+        embed_dim: Channels of a token.
+        num_heads: Divisor of ``embed_dim`` that gives the width of a head; there are ``expansion * num_heads`` heads.
+        expansion: How much wider than the input the heads are together.
+        memory_size: Number of memory slots S.
+        attention_dropout: Probability of dropping a weight, in training.
+        dropout: Probability of dropping a number of the result, in training.
+
+    Shape:
+        ``(N, L, C)`` to ``(N, L, C)``; any L from 1 on.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``embed_dim``, or a size is below 1.
+
+    Source:
+        Guo et al., "Beyond Self-attention: External Attention using Two Linear Layers for Visual Tasks", TPAMI 2022,
+        arXiv:2105.02358, section 3.3. Authors' code: github.com/MenghaoGuo/EANet @ 59c03cb,
+        multi_head_attention_torch.py. Deviations: none; the biases of ``W_in`` and ``K`` cancel in the softmax and are
+        kept because checkpoints hold them.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        *,
+        num_heads: int = 8,
+        expansion: int = 4,
+        memory_size: int = 64,
+        attention_dropout: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if num_heads < 1 or embed_dim % num_heads:
+            message = f"MultiHeadExternalAttention: num_heads={num_heads} does not divide embed_dim={embed_dim}"
+            raise ValueError(message)
+        if expansion < 1 or memory_size < 1:
+            message = (
+                f"MultiHeadExternalAttention: expansion={expansion} and memory_size={memory_size} must be at least 1"
+            )
+            raise ValueError(message)
+        self.heads = expansion * num_heads
+        self.attention_dropout, self.dropout = attention_dropout, dropout
+        self.expand = nn.Linear(embed_dim, expansion * embed_dim)
+        self.memory_key = nn.Linear(embed_dim // num_heads, memory_size)
+        self.memory_value = nn.Linear(memory_size, embed_dim // num_heads)
+        self.out = nn.Linear(expansion * embed_dim, embed_dim)
+
+    def forward(self, x_nlc: Tensor) -> Tensor:
+        """Return what each token reads from the memory."""
+        weight_nlgs = F.dropout(self._weights(x_nlc), self.attention_dropout, self.training)
+        y_nlc = self.out(self.memory_value(weight_nlgs).flatten(2))
+        return F.dropout(y_nlc, self.dropout, self.training)
+
+    def attention(self, x_nlc: Tensor) -> dict[str, Tensor]:
+        """Return ``memory``, the weight of each slot for each head and token."""
+        return {"memory": self._weights(x_nlc).transpose(1, 2)}
+
+    def _weights(self, x_nlc: Tensor) -> Tensor:
+        hidden_nlgd = torch.unflatten(self.expand(x_nlc), 2, (self.heads, -1))
+        position_nlgs = torch.softmax(self.memory_key(hidden_nlgd), dim=1)
+        return position_nlgs / (1e-9 + position_nlgs.sum(dim=3, keepdim=True))
