@@ -24,7 +24,7 @@ from attnzoo.expression import evaluate
 from attnzoo.registry import Entry, Registry
 from attnzoo.weights.dialects import applies, bind_arguments, our_arguments, to_ours, translation
 
-__all__ = ["Comparison", "GoldenFile", "Verdict", "find_dialect", "read_golden", "verify"]
+__all__ = ["Comparison", "GoldenFile", "Verdict", "find_dialects", "read_golden", "verify"]
 
 VALUE_TOLERANCE = 2e-5
 GRADIENT_TOLERANCE = 5e-5
@@ -128,11 +128,14 @@ def _after_key(key: str, state: Iterable[str]) -> str:
     return max(hits, key=len) if hits else key
 
 
-def find_dialect(golden: GoldenFile, registry: Registry) -> tuple[Entry, Dialect, dict[str, Any]]:
+def find_dialects(golden: GoldenFile, registry: Registry) -> list[tuple[Entry, Dialect, dict[str, Any]]]:
     """Return the block, the dialect and their bound arguments for a golden file.
 
+    Several dialects of one block are all returned, the one that the file is named after first: a reference that was
+    changed after construction is told apart by its numbers alone.
+
     Raises:
-        GoldenError: No dialect, or several.
+        GoldenError: No dialect, or dialects of several blocks.
     """
     found: list[tuple[Entry, Dialect, dict[str, Any]]] = []
     problems: list[str] = []
@@ -143,10 +146,11 @@ def find_dialect(golden: GoldenFile, registry: Registry) -> tuple[Entry, Dialect
                 found.append((entry, dialect, bound))
         except (DialectError, ExpressionError) as error:
             problems.append(f"{entry.id}: {error}")
-    if len(found) > 1:
-        found = [f for f in found if _is_named_after(golden.path, f[1])] or found
-    if len(found) == 1:
-        return found[0]
+    found.sort(key=lambda f: not _is_named_after(golden.path, f[1]))
+    named = [f for f in found if _is_named_after(golden.path, f[1])]
+    if len({entry.id for entry, _, _ in named or found}) == 1:
+        first = (named or found)[0][0].id
+        return [f for f in found if f[0].id == first]
     what = ", ".join(f"{k} {golden.metadata.get(k, '')!r}" for k in ("block", "reference", "class", "file"))
     if found:
         names = " and ".join(f"{e.id} ({d.name})" for e, d, _ in found)
@@ -189,14 +193,25 @@ def _fits(metadata: Mapping[str, str], dialect: Dialect) -> bool:
 
 
 def verify(path: Path | str, registry: Registry) -> Verdict:
-    """Compare a block with one golden file. Whatever prevents the comparison is told in ``Verdict.problem``."""
+    """Compare a block with one golden file. Whatever prevents the comparison is told in ``Verdict.problem``.
+
+    Where several dialects of the block fit, the first that matches is reported, or else the first.
+    """
     path = Path(path)
-    block = dialect_name = ""
-    arguments: Mapping[str, Any] | None = None
     try:
         golden = read_golden(path)
-        entry, dialect, bound = find_dialect(golden, registry)
-        block, dialect_name = entry.id, dialect.name
+        found = find_dialects(golden, registry)
+    except AttnZooError as error:
+        return Verdict(path, problem=str(error))
+    first = _verdict(golden, *found[0])
+    others = (_verdict(golden, *other) for other in found[1:])
+    return first if first.ok else next((verdict for verdict in others if verdict.ok), first)
+
+
+def _verdict(golden: GoldenFile, entry: Entry, dialect: Dialect, bound: Mapping[str, Any]) -> Verdict:
+    path, block, dialect_name = golden.path, entry.id, dialect.name
+    arguments: Mapping[str, Any] | None = None
+    try:
         shapes = {k: list(v.shape) for k, v in golden.groups["state"].items()}
         arguments = our_arguments(dialect, bound, golden.call, shapes)
         comparisons = _compare_all(golden, entry, dialect, bound, arguments)
