@@ -38,7 +38,8 @@ class GatherExcite(nn.Module):
         gate: What the gates come from.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on, or from ``size`` on if that convolution is not padded.
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on, or from ``size`` on if a convolution of
+        the whole map is not padded.
 
     Raises:
         ValueError: ``extent`` is odd, ``size`` is missing, a number is less than 1, or an option is not known.
@@ -74,7 +75,8 @@ class GatherExcite(nn.Module):
         self.gather_activation = gather_activation
         self.activation = get_activation("GatherExcite", activation)
         self.gate = get_gate("GatherExcite", gate)
-        self.convs = nn.ModuleList(_gather_convs(channels, extent, size, padded, gather_bias) if gather == "conv" else [])
+        convs = _gather_convs(channels, extent, size, padded, gather_bias) if gather == "conv" else []
+        self.convs = nn.ModuleList(convs)
         self.norms = nn.ModuleList(BatchNorm2d(channels) for _ in self.convs if gather_norm)
         self.squeeze = nn.Linear(channels, hidden_channels, bias=bias) if hidden_channels else None
         self.excite = nn.Linear(hidden_channels, channels, bias=bias) if hidden_channels else None

@@ -77,9 +77,10 @@ class GEBlock(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of the shortcut and the branch."""
-        active_nchw = self.norm1(x_nchw).relu()
+        active_nchw: Tensor = self.norm1(x_nchw).relu()
         shortcut_nchw: Tensor = x_nchw if self.shortcut is None else self.shortcut(active_nchw)
-        return shortcut_nchw + self.gather_excite(self._branch(active_nchw))
+        excited_nchw: Tensor = self.gather_excite(self._branch(active_nchw))
+        return shortcut_nchw + excited_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``gate``, what the branch is multiplied with, ``(N, C', H', W')``."""

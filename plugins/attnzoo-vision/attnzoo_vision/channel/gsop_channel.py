@@ -1,0 +1,71 @@
+"""Global Second-order Pooling along channels."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
+from attnzoo_vision.ops.grouped_linear import GroupedLinear
+
+
+class GSoPChannel(nn.Module):
+    """Scale each channel by a weight computed from the covariances between channels.
+
+    ``t = relu(BN(W1 relu(x) + b1))``, ``K = cov_hw(t)``, ``y = x * sigmoid(W3 (W2_i BN(K)_i + b2_i)_i + b3)``, where
+    each row i of the covariance matrix has a filter of its own
+
+    Args:
+        channels: Channels of the input.
+        hidden_channels: Channels that the covariance is taken of.
+        stride: Step at which pixels are taken for it; the authors take 2 in the first stage of a ResNet.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: A number is less than 1.
+
+    Source:
+        Gao et al., "Global Second-order Pooling Convolutional Networks", CVPR 2019, arXiv:1811.12006, section 3.1.
+        Authors' code: github.com/ZilinGao/Global-Second-order-Pooling-Convolutional-Networks @ 662a699,
+        torchvision/models/resnet.py, ``Bottleneck.chan_att``.
+        Deviations: the features are centred instead of multiplied by a matrix of pixels by pixels; a training batch of
+        one value a channel, which theirs refuses, is normalised with the running statistics.
+    """
+
+    def __init__(self, channels: int, *, hidden_channels: int = 128, stride: int = 1) -> None:
+        super().__init__()
+        check_positive("GSoPChannel", channels=channels, hidden_channels=hidden_channels, stride=stride)
+        self.reduce = nn.Conv2d(channels, hidden_channels, 1, stride)
+        self.norm = BatchNorm2d(hidden_channels)
+        self.row_norm = BatchNorm1d(hidden_channels)
+        self.row_filter = GroupedLinear(hidden_channels**2, 4 * hidden_channels, groups=hidden_channels)
+        self.expand = nn.Linear(4 * hidden_channels, channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as the authors' network does: normal, by the number of outputs."""
+        nn.init.kaiming_normal_(self.reduce.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(self.expand.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.normal_(self.row_filter.weight, std=math.sqrt(2 / self.row_filter.weight.numel()))
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each channel scaled by its weight in (0, 1)."""
+        return x_nchw * self._weight(x_nchw)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``channel``, the weights that :meth:`forward` multiplies with, ``(N, C, 1, 1)``."""
+        return {"channel": self._weight(x_nchw)}
+
+    def _weight(self, x_nchw: Tensor) -> Tensor:
+        stride = self.reduce.stride[0]
+        taken_nchw = torch.relu(x_nchw[:, :, ::stride, ::stride])
+        feature_ndm = self.norm(F.conv2d(taken_nchw, self.reduce.weight, self.reduce.bias)).relu().flatten(2)
+        feature_ndm = feature_ndm - feature_ndm.mean(dim=2, keepdim=True)
+        covariance_ndd = torch.bmm(feature_ndm, feature_ndm.transpose(1, 2)) / feature_ndm.shape[2]
+        row_nr = self.row_filter(self.row_norm(covariance_ndd).flatten(1))
+        weight_nc: Tensor = self.expand(row_nr).sigmoid()
+        return weight_nc[:, :, None, None]

@@ -1,0 +1,75 @@
+"""Global Second-order Pooling along positions."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
+from attnzoo_vision.ops.grouped_linear import GroupedLinear
+
+_SIDE = 8
+_PLACES = _SIDE * _SIDE
+
+
+class GSoPPosition(nn.Module):
+    """Scale each position by a weight computed from the second-order statistics of an 8 x 8 grid of positions.
+
+    ``t = pool_8x8(BN(W1 relu(x) + b1))``, ``K = t^T t / 64 - (sum_d t)(sum_d t)^T / 64^2``,
+    ``y = relu(x * pool(sigmoid(W3 relu(W2_i BN(K)_i + b2_i)_i + b3)))``
+
+    Args:
+        channels: Channels of the input.
+        hidden_channels: Channels that the statistics are taken of.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: A number is less than 1.
+
+    Source:
+        Gao et al., "Global Second-order Pooling Convolutional Networks", CVPR 2019, arXiv:1811.12006, section 3.2.
+        Authors' code: github.com/ZilinGao/Global-Second-order-Pooling-Convolutional-Networks @ 662a699,
+        torchvision/models/resnet.py, ``Bottleneck.pos_att``.
+        Deviations: none from the code. K is the paper's covariance only for 64 ``hidden_channels``; with others the
+        code, and so this block, divides by the number of positions and does not centre.
+    """
+
+    def __init__(self, channels: int, *, hidden_channels: int = 128) -> None:
+        super().__init__()
+        check_positive("GSoPPosition", channels=channels, hidden_channels=hidden_channels)
+        self.reduce = nn.Conv2d(channels, hidden_channels, 1)
+        self.norm = BatchNorm2d(hidden_channels)
+        self.row_norm = BatchNorm1d(_PLACES)
+        self.row_filter = GroupedLinear(_PLACES**2, 4 * _PLACES, groups=_PLACES)
+        self.expand = nn.Linear(4 * _PLACES, _PLACES)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as the authors' network does: normal, by the number of outputs."""
+        nn.init.kaiming_normal_(self.reduce.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(self.expand.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.normal_(self.row_filter.weight, std=math.sqrt(2 / self.row_filter.weight.numel()))
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw``, each position scaled by its weight in (0, 1), then rectified."""
+        height, width = x_nchw.shape[2:]
+        weight_n1hw = F.adaptive_avg_pool2d(self._grid(x_nchw), (height, width))
+        return torch.relu(x_nchw * weight_n1hw)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``grid``, the weights of the 8 x 8 positions, ``(N, 1, 8, 8)``."""
+        return {"grid": self._grid(x_nchw)}
+
+    def _grid(self, x_nchw: Tensor) -> Tensor:
+        feature_ndhw = self.norm(self.reduce(torch.relu(x_nchw)))
+        feature_ndm = F.adaptive_avg_pool2d(feature_ndhw, _SIDE).flatten(2)
+        sum_nm = feature_ndm.sum(dim=1)
+        product_nmm = torch.bmm(feature_ndm.transpose(1, 2), feature_ndm) / _PLACES
+        moment_nmm = product_nmm - sum_nm[:, :, None] * sum_nm[:, None, :] / _PLACES**2
+        row_nr = torch.relu(self.row_filter(self.row_norm(moment_nmm).flatten(1)))
+        weight_nm: Tensor = self.expand(row_nr).sigmoid()
+        return weight_nm.view(-1, 1, _SIDE, _SIDE)
