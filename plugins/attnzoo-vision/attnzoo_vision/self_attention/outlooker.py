@@ -1,0 +1,92 @@
+"""Outlooker layer of VOLO: outlook attention and an MLP, both residual."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.drop_path import drop_path
+from attnzoo_vision.ops.require import at_least, divides
+from attnzoo_vision.self_attention.outlook_attention import OutlookAttention
+
+
+class Outlooker(nn.Module):
+    """Attend to neighbourhoods, then transform each token.
+
+    ``z = x + outlook(norm1(x))``, ``y = z + W2 gelu(W1 norm2(z))``
+
+    Args:
+        embed_dim: Channels of input and output.
+        num_heads: Heads.
+        kernel_size: Rows and columns of a window.
+        padding: Zero rows and columns around the map; ``kernel_size // 2`` if left out.
+        stride: Step between windows.
+        mlp_ratio: Width of the MLP over ``embed_dim``.
+        bias: Give the values a bias.
+        scale: Factor of the logits; ``(embed_dim // num_heads) ** -0.5`` if left out.
+        attention_dropout: Probability of dropping an attention weight.
+        drop_path: Probability of dropping a whole residual branch of a sample.
+
+    Shape:
+        ``(N, H, W, C)`` to ``(N, H, W, C)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``embed_dim``, or a size is too small.
+
+    Source:
+        Yuan et al., "VOLO: Vision Outlooker for Visual Recognition", TPAMI 2022, arXiv:2106.13112, eq. 1-2.
+        Authors' code: github.com/sail-sg/volo @ cf35775, models/volo.py, class Outlooker.
+        Deviations: none.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        *,
+        num_heads: int = 6,
+        kernel_size: int = 3,
+        padding: int | None = None,
+        stride: int = 2,
+        mlp_ratio: float = 3.0,
+        bias: bool = False,
+        scale: float | None = None,
+        attention_dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        name = "Outlooker"
+        at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
+        at_least(name, 0, padding=padding)
+        divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
+        self.drop_path = drop_path
+        self.norm1 = nn.LayerNorm(embed_dim)
+        self.outlook = OutlookAttention(
+            embed_dim,
+            num_heads=num_heads,
+            kernel_size=kernel_size,
+            padding=padding,
+            stride=stride,
+            bias=bias,
+            scale=scale,
+            attention_dropout=attention_dropout,
+        )
+        self.norm2 = nn.LayerNorm(embed_dim)
+        self.expand = nn.Linear(embed_dim, int(embed_dim * mlp_ratio))
+        self.contract = nn.Linear(int(embed_dim * mlp_ratio), embed_dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as the authors' model does."""
+        for layer in (self.expand, self.contract):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x_nhwc: Tensor) -> Tensor:
+        """Return the tokens after both residual branches."""
+        y_nhwc = x_nhwc + self._dropped(self.outlook(self.norm1(x_nhwc)))
+        return y_nhwc + self._dropped(self.contract(F.gelu(self.expand(self.norm2(y_nhwc)))))
+
+    def attention(self, x_nhwc: Tensor) -> dict[str, Tensor]:
+        """Return ``window``: for each head and window, the weight of every position j for every position i."""
+        return self.outlook.attention(self.norm1(x_nhwc))
+
+    def _dropped(self, branch_nhwc: Tensor) -> Tensor:
+        return drop_path(branch_nhwc, self.drop_path) if self.training and self.drop_path > 0.0 else branch_nhwc
