@@ -1,0 +1,113 @@
+"""Attention pooling of CLIP: one token attends to all pixels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
+from attnzoo_vision.ops.relative import pair
+from attnzoo_vision.ops.require import at_least, divides
+from attnzoo_vision.ops.token_pool import lead_values, lead_weights, with_lead
+
+
+class AttentionPool2d(nn.Module):
+    """Pool a map by multi-head attention from the mean of its pixels, with learned positions.
+
+    ``y = W_o softmax(q_0 K^T / sqrt(d)) V + b_o`` over the tokens ``[mean(x), x_1, ..., x_HW] + position``. Neither keys
+    nor values are computed: the query goes through the transposed key projection, the weighted tokens through the value
+    projection.
+
+    Args:
+        channels: Channels of the input.
+        feature_size: Height and width that the positions are made for; one number for both.
+        embed_dim: Width of queries, keys and values of all heads; ``channels`` if left out.
+        out_channels: Numbers of the output; ``channels`` if left out; 0 leaves out the last projection.
+        num_heads: Heads.
+        bias: Give queries, keys and values a bias.
+        class_token: Learn the token that attends, instead of the mean.
+        pool: Without, all tokens attend, and the map without the token is returned.
+        dropout: Probability of dropping an element in front of the last projection.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, out_channels)``, without ``pool`` to ``(N, out_channels, H, W)``; any H and W from 1 on
+        (positions are resized bicubically).
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``embed_dim``, or a size is too small.
+
+    Source:
+        Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
+        arXiv:2103.00020, sec. 2.4. Authors' code: github.com/openai/CLIP @ d05afc4, clip/model.py, class
+        AttentionPool2d; options as in timm 1.0.31, attention_pool2d.py.
+        Deviations: one projection for queries, keys and values, in another order of products; the numbers are the same.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        feature_size: int | list[int] = 7,
+        *,
+        embed_dim: int | None = None,
+        out_channels: int | None = None,
+        num_heads: int = 8,
+        bias: bool = True,
+        class_token: bool = False,
+        pool: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        name = "AttentionPool2d"
+        at_least(name, 1, channels=channels, feature_size=feature_size, embed_dim=embed_dim, num_heads=num_heads)
+        at_least(name, 0, out_channels=out_channels)
+        width = channels if embed_dim is None else embed_dim
+        divides(name, "num_heads", num_heads, "embed_dim", width)
+        self.num_heads, self.pool = num_heads, pool
+        self.feature_size = pair(feature_size)
+        self.class_token = nn.Parameter(torch.zeros(1, channels)) if class_token else None
+        self.position = nn.Parameter(torch.empty(1 + self.feature_size[0] * self.feature_size[1], channels))
+        self.qkv = nn.Linear(channels, 3 * width, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+        out = channels if out_channels is None else out_channels
+        self.projection = nn.Linear(width, out) if out else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw positions and projections by the number of channels."""
+        std = self.qkv.in_features**-0.5
+        nn.init.trunc_normal_(self.qkv.weight, std=std)
+        nn.init.trunc_normal_(self.position, std=std)
+        if self.qkv.bias is not None:
+            nn.init.zeros_(self.qkv.bias)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the pooled values."""
+        tokens_nlc = self._tokens(x_nchw)
+        if self.pool:
+            weight_ngl = lead_weights(tokens_nlc, self.qkv, self.num_heads)
+            y_no: Tensor = self.projection(self.dropout(lead_values(weight_ngl, tokens_nlc, self.qkv)))
+            return y_no
+        query, key, value = self._heads(tokens_nlc)
+        y_nle = merge_heads(attend_heads(query, key, value, scale=query.shape[3] ** -0.5))
+        y_nlo: Tensor = self.projection(self.dropout(y_nle))
+        return y_nlo[:, 1:].transpose(1, 2).unflatten(2, x_nchw.shape[2:])
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``pairwise``, the weights of the tokens (the pixels behind the leading one) for the attending ones."""
+        tokens_nlc = self._tokens(x_nchw)
+        if self.pool:
+            return {"pairwise": lead_weights(tokens_nlc, self.qkv, self.num_heads).unsqueeze(2)}
+        query, key, _ = self._heads(tokens_nlc)
+        return {"pairwise": attention_map(query, key, scale=query.shape[3] ** -0.5)}
+
+    def _heads(self, tokens_nlc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = (split_heads(part, self.num_heads) for part in self.qkv(tokens_nlc).chunk(3, dim=2))
+        return query, key, value
+
+    def _tokens(self, x_nchw: Tensor) -> Tensor:
+        position_lc = self.position
+        size = tuple(x_nchw.shape[2:])
+        if size != self.feature_size:
+            map_1chw = position_lc[1:].t().unflatten(1, self.feature_size).unsqueeze(0)
+            resized = F.interpolate(map_1chw.float(), size=size, mode="bicubic", antialias=True, align_corners=False)
+            position_lc = torch.cat([position_lc[:1], resized.to(position_lc.dtype).flatten(2)[0].t()])
+        return with_lead(x_nchw, self.class_token) + position_lc.to(x_nchw.dtype)

@@ -1,0 +1,112 @@
+"""Multi-head self-attention of vision transformers."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
+from attnzoo_vision.ops.require import at_least, divides, one_of
+
+
+class MHSA(nn.Module):
+    """Multi-head self-attention of tokens, with the options of vision transformers.
+
+    ``y = W_o (gate * norm(softmax(norm(q) norm(k)^T / sqrt(d)) v)) + b_o``; norms and gate only where asked for,
+    ``gate = sigmoid(W_g x + b_g)``.
+
+    Args:
+        embed_dim: Channels of the tokens.
+        num_heads: Heads.
+        head_dim: Width of a head; ``embed_dim // num_heads`` if left out.
+        out_dim: Channels of the output; ``embed_dim`` if left out.
+        bias: Give queries, keys, values and the gate a bias.
+        out_bias: Give the output projection a bias.
+        qk_norm: Normalise each query and key.
+        value_norm: Normalise the attended values of all heads together.
+        norm: Kind of these norms: ``layer`` or ``rms``.
+        eps: Constant in the norms; left out, 1e-5 for ``layer`` and the smallest number of the type for ``rms``.
+        gate: Multiply the attended values by a sigmoid gate from the token.
+        attention_dropout: Probability of dropping an attention weight.
+        dropout: Probability of dropping an element of the output.
+
+    Shape:
+        ``(N, L, C)`` to ``(N, L, out_dim)``. Optional ``mask``, broadcastable to ``(N, heads, L, L)``: True where a
+        query (row) may attend to a key (column); numbers are added to the logits.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``embed_dim``, or ``norm`` is unknown.
+
+    Source:
+        Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, arXiv:2010.11929, eq. 5-8 (app. A).
+        Code: timm 1.0.31, timm/layers/attention.py, class Attention.
+        Deviations: none.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        *,
+        num_heads: int = 8,
+        head_dim: int | None = None,
+        out_dim: int | None = None,
+        bias: bool = True,
+        out_bias: bool = True,
+        qk_norm: bool = False,
+        value_norm: bool = False,
+        norm: Literal["layer", "rms"] = "layer",
+        eps: float | None = None,
+        gate: bool = False,
+        attention_dropout: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        name = "MHSA"
+        at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, head_dim=head_dim, out_dim=out_dim)
+        one_of(name, "norm", norm, ("layer", "rms"))
+        if head_dim is None:
+            divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
+        width = embed_dim // num_heads if head_dim is None else head_dim
+        inner = num_heads * width
+        self.num_heads, self.scale, self.attention_dropout = num_heads, width**-0.5, attention_dropout
+        self.qkv = nn.Linear(embed_dim, 3 * inner, bias=bias)
+        self.query_norm = _norm(norm, width, eps) if qk_norm else nn.Identity()
+        self.key_norm = _norm(norm, width, eps) if qk_norm else nn.Identity()
+        self.value_norm = _norm(norm, inner, eps) if value_norm else nn.Identity()
+        self.gate = nn.Linear(embed_dim, inner, bias=bias) if gate else None
+        self.projection = nn.Linear(inner, embed_dim if out_dim is None else out_dim, bias=out_bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_nlc: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the attended tokens."""
+        query_ngld, key_ngld, value_ngld = self._heads(x_nlc)
+        dropout = self.attention_dropout if self.training else 0.0
+        y_ngld = attend_heads(query_ngld, key_ngld, value_ngld, scale=self.scale, bias=_broadcast(mask), dropout=dropout)
+        y_nle = self.value_norm(merge_heads(y_ngld))
+        if self.gate is not None:
+            y_nle = y_nle * torch.sigmoid(self.gate(x_nlc))
+        y_nlo: Tensor = self.dropout(self.projection(y_nle))
+        return y_nlo
+
+    def attention(self, x_nlc: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        """Return ``pairwise``, the weight of every token (column) for every token (row) in each head."""
+        query_ngld, key_ngld, _ = self._heads(x_nlc)
+        bias = _broadcast(mask)
+        if bias is not None and bias.dtype == torch.bool:
+            bias = torch.zeros_like(bias, dtype=query_ngld.dtype).masked_fill(~bias, float("-inf"))
+        return {"pairwise": attention_map(query_ngld, key_ngld, scale=self.scale, bias=bias)}
+
+    def _heads(self, x_nlc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = (split_heads(part, self.num_heads) for part in self.qkv(x_nlc).chunk(3, dim=2))
+        return self.query_norm(query), self.key_norm(key), value
+
+
+def _broadcast(mask: Tensor | None) -> Tensor | None:
+    """Give a mask for all samples and heads, or for all heads, its missing axes: ``(L, L)`` or ``(N, L, L)``."""
+    return mask.unsqueeze(1) if mask is not None and mask.dim() == 3 else mask
+
+
+def _norm(kind: str, width: int, eps: float | None) -> nn.Module:
+    if kind == "rms":
+        return nn.RMSNorm(width, eps=eps)
+    return nn.LayerNorm(width, eps=1e-5 if eps is None else eps)

@@ -1,0 +1,122 @@
+"""Attention pooling with rotary positions: one token attends to all pixels."""
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
+from attnzoo_vision.ops.relative import pair
+from attnzoo_vision.ops.require import at_least, divides
+from attnzoo_vision.ops.token_pool import lead_query, lead_values, with_lead
+
+
+class RotAttentionPool2d(nn.Module):
+    """Pool a map by multi-head attention from the mean of its pixels, with queries and keys rotated by their place.
+
+    ``y = W_o softmax(q_0 (R K)^T / sqrt(d)) V + b_o`` over the tokens ``[mean(x), x_1, ..., x_HW]``; pixel (y, x) turns
+    pair f of a head by ``y' f_i`` or ``x' f_i``, ``f_i = 10000^(-4 i / d)``, with its place scaled to the reference size.
+    The token is not turned. Values are never computed: the weighted tokens are projected.
+
+    Args:
+        channels: Channels of the input.
+        reference_size: Height and width at which a place is its pixel; one number for both.
+        embed_dim: Width of queries, keys and values of all heads; ``channels`` if left out.
+        out_channels: Numbers of the output; ``channels`` if left out; 0 leaves out the last projection.
+        num_heads: Heads; their width must be divisible by 4.
+        bias: Give queries, keys and values a bias.
+        class_token: Learn the token that attends, instead of the mean.
+        pool: Without, all tokens attend, and the map without the token is returned.
+        dropout: Probability of dropping an element in front of the last projection.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, out_channels)``, without ``pool`` to ``(N, out_channels, H, W)``; any H and W from 1 on.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``embed_dim`` into heads of a width divisible by 4, or a size is too
+            small.
+
+    Source:
+        Wightman, timm 1.0.31, timm/layers/attention_pool2d.py, class RotAttentionPool2d, after the pooling of CLIP
+        (Radford et al., ICML 2021, arXiv:2103.00020). Deviations: one projection for queries, keys and values; the
+        order of products with values; the numbers are the same.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reference_size: int | list[int] = 7,
+        *,
+        embed_dim: int | None = None,
+        out_channels: int | None = None,
+        num_heads: int = 8,
+        bias: bool = True,
+        class_token: bool = False,
+        pool: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        name = "RotAttentionPool2d"
+        at_least(name, 1, channels=channels, reference_size=reference_size, embed_dim=embed_dim, num_heads=num_heads)
+        at_least(name, 0, out_channels=out_channels)
+        width = channels if embed_dim is None else embed_dim
+        divides(name, "4 * num_heads", 4 * num_heads, "embed_dim", width)
+        self.num_heads, self.pool = num_heads, pool
+        self.reference_size = pair(reference_size)
+        self.scale = (width // num_heads) ** -0.5
+        self.class_token = nn.Parameter(torch.zeros(1, channels)) if class_token else None
+        self.qkv = nn.Linear(channels, 3 * width, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+        out = channels if out_channels is None else out_channels
+        self.projection = nn.Linear(width, out) if out else nn.Identity()
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the pooled values."""
+        tokens_nlc = with_lead(x_nchw, self.class_token)
+        if self.pool:
+            y_ne = lead_values(self._lead_weights(tokens_nlc, x_nchw), tokens_nlc, self.qkv)
+            y_no: Tensor = self.projection(self.dropout(y_ne))
+            return y_no
+        query, key, value = self._heads(tokens_nlc, x_nchw)
+        y_nle = merge_heads(attend_heads(query, key, value, scale=self.scale))
+        y_nlo: Tensor = self.projection(self.dropout(y_nle))
+        return y_nlo[:, 1:].transpose(1, 2).unflatten(2, x_nchw.shape[2:])
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``pairwise``, the weights of the tokens (the pixels behind the leading one) for the attending ones."""
+        tokens_nlc = with_lead(x_nchw, self.class_token)
+        if self.pool:
+            return {"pairwise": self._lead_weights(tokens_nlc, x_nchw).unsqueeze(2)}
+        query, key, _ = self._heads(tokens_nlc, x_nchw)
+        return {"pairwise": attention_map(query, key, scale=self.scale)}
+
+    def _lead_weights(self, tokens_nlc: Tensor, x_nchw: Tensor) -> Tensor:
+        width = self.qkv.out_features // 3
+        bias = None if self.qkv.bias is None else self.qkv.bias[width : 2 * width]
+        key_nle = nn.functional.linear(tokens_nlc, self.qkv.weight[width : 2 * width], bias)
+        key_ngld = self._rotated(split_heads(key_nle, self.num_heads), x_nchw)
+        query_ngd = lead_query(tokens_nlc, self.qkv, self.num_heads) * self.scale
+        return torch.softmax(torch.matmul(key_ngld, query_ngd.unsqueeze(3)).squeeze(3), dim=2)
+
+    def _heads(self, tokens_nlc: Tensor, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = (split_heads(part, self.num_heads) for part in self.qkv(tokens_nlc).chunk(3, dim=2))
+        return self._rotated(query, x_nchw), self._rotated(key, x_nchw), value
+
+    def _rotated(self, token_ngld: Tensor, x_nchw: Tensor) -> Tensor:
+        """Turn neighbouring pairs of numbers of all tokens but the first by the angles of their pixels."""
+        angle_lf = self._angles(*x_nchw.shape[2:], token_ngld)
+        cosine_lf, sine_lf = angle_lf.cos().to(token_ngld.dtype), angle_lf.sin().to(token_ngld.dtype)
+        lead_ng1d, pixel_ngld = token_ngld[:, :, :1], token_ngld[:, :, 1:]
+        even, odd = pixel_ngld[..., 0::2], pixel_ngld[..., 1::2]
+        turned = torch.stack([even * cosine_lf - odd * sine_lf, odd * cosine_lf + even * sine_lf], dim=4)
+        return torch.cat([lead_ng1d, turned.flatten(3)], dim=2)
+
+    def _angles(self, height: int, width: int, like_ngld: Tensor) -> Tensor:
+        """Return ``(H * W, D / 2)``: the angles by the row, then those by the column."""
+        exact = torch.float64 if like_ngld.dtype == torch.float64 else torch.float32
+        bands = like_ngld.shape[3] // 4
+        exponent_b = torch.arange(bands, device=like_ngld.device, dtype=exact) / bands
+        frequency_b = 1.0 / 10000.0**exponent_b
+        row_h = torch.arange(height, device=like_ngld.device, dtype=exact) / height * self.reference_size[0]
+        column_w = torch.arange(width, device=like_ngld.device, dtype=exact) / width * self.reference_size[1]
+        row_hwb = (row_h[:, None] * frequency_b)[:, None].expand(-1, width, -1)
+        column_hwb = (column_w[:, None] * frequency_b)[None].expand(height, -1, -1)
+        return torch.cat([row_hwb, column_hwb], dim=2).flatten(0, 1)
