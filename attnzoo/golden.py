@@ -147,9 +147,11 @@ def find_dialects(golden: GoldenFile, registry: Registry) -> list[tuple[Entry, D
         except (DialectError, ExpressionError) as error:
             problems.append(f"{entry.id}: {error}")
     found.sort(key=lambda f: not _is_named_after(golden.path, f[1]))
-    named = [f for f in found if _is_named_after(golden.path, f[1])]
-    if len({entry.id for entry, _, _ in named or found}) == 1:
-        first = (named or found)[0][0].id
+    named = [f for f in found if _is_named_after(golden.path, f[1])] or found
+    if len({entry.id for entry, _, _ in named}) > 1:  # one class, copied into two plugins: the file says which is meant
+        named = [f for f in named if fold(f[0].card.name) == fold(golden.metadata.get("block", ""))] or named
+    if len({entry.id for entry, _, _ in named}) == 1:
+        first = named[0][0].id
         return [f for f in found if f[0].id == first]
     what = ", ".join(f"{k} {golden.metadata.get(k, '')!r}" for k in ("block", "reference", "class", "file"))
     if found:
