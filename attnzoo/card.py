@@ -16,7 +16,7 @@ import yaml
 
 from attnzoo.errors import AttnZooError, CardError, ExpressionError, SpecError, did_you_mean
 from attnzoo.expression import names_in, parse_signature
-from attnzoo.yaml_reader import plain, read_yaml
+from attnzoo.yaml_reader import plain, read_plain, read_yaml
 
 __all__ = ["DOMAINS", "Card", "CardFault", "Dialect", "fold", "read_card", "read_cards", "read_cards_in"]
 
@@ -176,7 +176,7 @@ def read_card(path: Path, module: str) -> Card:
         raise CardError(message) from error
     head = _head(text)
     try:
-        data = yaml.load(head, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        data = read_plain(head)
     except yaml.YAMLError:
         data = None
     if not isinstance(data, dict) or any(not isinstance(k, str) for k in data):

@@ -219,11 +219,12 @@ def parse_signature(text: str) -> dict[str, Any]:
     import inspect
 
     try:
-        function = ast.parse(f"def f({text}): pass").body[0]
+        parsed = ast.parse(f"def f({text}): pass").body
     except SyntaxError as error:
         message = f"signature {text!r}: not readable ({error.msg})"
         raise ExpressionError(message) from error
-    if not isinstance(function, ast.FunctionDef):
+    function = parsed[0]
+    if not isinstance(function, ast.FunctionDef) or len(parsed) != 1:
         message = f"signature {text!r}: not a list of parameters"
         raise ExpressionError(message)
     spec = function.args

@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from attnzoo.errors import ExpressionError
+from attnzoo.expression import evaluate, names_in, parse_signature
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("max(channels // 16, 8)", 8),
+        ("channels * 2 + 1", 129),
+        ("-(-channels // 48)", 2),
+        ("'a' if mode == 'x' else 'b'", "b"),
+        ("mode is None or mode in ['y', 'z']", True),
+        ("not (1 < 2 <= 2)", False),
+        ("down['args'][0]['args'][1]", 7),
+        ("[1, 2, 3][1:]", [2, 3]),
+        ("ceil(log2(channels) / 2)", 3),
+    ],
+)
+def test_expressions_compute(text, value):
+    names = {"channels": 64, "mode": "y", "down": {"args": [{"args": [1, 7]}]}}
+    assert evaluate(text, names) == value
+
+
+def test_tensor_functions_compute():
+    x = torch.arange(6.0).reshape(2, 3)
+    assert torch.equal(evaluate("rearrange(x, 'n c -> c n') + 1", {"x": x}), x.T + 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x.__class__", "Attribute is not part of expressions"),
+        ("__import__('os')", "no function '__import__'"),
+        ("(lambda: 1)()", "Call is not part of expressions"),
+        ("[i for i in x]", "ListComp is not part of expressions"),
+        ("9 ** 999999", "exponent 999999 is beyond 64"),
+        ("'a' * 10000000", "only numbers and tensors can be multiplied"),
+        ("chanels", "no name 'chanels'; did you mean 'channels'?"),
+        ("1 +", "not readable"),
+        ("1 // 0", "ZeroDivisionError"),
+        ("min(*x)", "Starred is not part of expressions"),
+    ],
+)
+def test_everything_else_is_refused(text, reason):
+    with pytest.raises(ExpressionError) as caught:
+        evaluate(text, {"x": [1], "channels": 1})
+    assert reason in str(caught.value)
+
+
+def test_names_leave_out_functions():
+    assert names_in("max(a, b) + c") == {"a", "b", "c"}
+
+
+def test_a_signature_has_names_and_literal_defaults():
+    signature = parse_signature("channels, reduction=16, *, bias=True, size=(1, 2)")
+    assert list(signature) == ["channels", "reduction", "bias", "size"]
+    assert (signature["reduction"], signature["bias"], signature["size"]) == (16, True, (1, 2))
+
+
+@pytest.mark.parametrize("text", ["a=open('x')", "a b", "a): pass\ndef g("])
+def test_a_signature_that_is_none_is_refused(text):
+    with pytest.raises(ExpressionError):
+        parse_signature(text)
