@@ -1,0 +1,48 @@
+import pytest
+import torch
+from attnzoo_sequence.language_model.multi_head_latent_attention import MultiHeadLatentAttention
+
+
+def blocks(causal: bool = True) -> tuple[MultiHeadLatentAttention, MultiHeadLatentAttention]:
+    torch.manual_seed(0)
+    options = {"num_heads": 2, "query_rank": 6, "kv_rank": 5, "head_dims": (4, 2, 3), "causal": causal}
+    plain = MultiHeadLatentAttention(8, **options).double()
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    absorbed = MultiHeadLatentAttention(8, **options, absorbed=True).double()
+    absorbed.load_state_dict(plain.state_dict())
+    return plain, absorbed
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_absorbed_form_gives_the_same_numbers_and_gradients(causal: bool) -> None:
+    plain, absorbed = blocks(causal)
+    x = torch.randn(2, 7, 8, dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[True] * 7, [True] * 4 + [False] * 3])
+    for given in (None, mask):
+        first, second = plain(x, given), absorbed(x, given)
+        torch.testing.assert_close(first, second)
+        torch.testing.assert_close(torch.autograd.grad(first.sum(), x), torch.autograd.grad(second.sum(), x))
+
+
+def test_forward_equals_its_weights() -> None:
+    plain, _ = blocks()
+    x = torch.randn(2, 7, 8, dtype=torch.float64)
+    latent = plain.kv_norm(plain.kv_down(x)[..., :5])
+    value = plain.kv_up(latent).view(2, 7, 2, 7)[..., 4:].transpose(1, 2)
+    wanted = (plain.attention(x)["attention"] @ value).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(plain(x), plain.out_proj(wanted))
+
+
+def test_scores_are_shifted_together_with_the_positions() -> None:
+    plain, _ = blocks(causal=False)
+    x = torch.randn(1, 5, 8, dtype=torch.float64)
+    later = torch.cat([torch.randn(1, 3, 8, dtype=torch.float64), x], dim=1)
+    mask = torch.tensor([[False] * 3 + [True] * 5])
+    torch.testing.assert_close(plain(later, mask)[:, 3:], plain(x))
+
+
+def test_an_odd_rotated_part_is_refused() -> None:
+    message = r"^MultiHeadLatentAttention: head_dims=\(4, 3, 3\): the rotated part must be even and at least 2$"
+    with pytest.raises(ValueError, match=message):
+        MultiHeadLatentAttention(8, head_dims=(4, 3, 3))
