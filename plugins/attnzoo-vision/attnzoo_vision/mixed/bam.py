@@ -5,7 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import channels_last_view
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -22,7 +24,7 @@ class BAM(nn.Module):
         combine: ``product`` of the two answers, as in the authors' code and weights, or their ``sum``, as in the paper.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on; in training N from 2 on.
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
         ValueError: No channel is left inside, or ``combine`` is unknown.
@@ -30,7 +32,8 @@ class BAM(nn.Module):
     Source:
         Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, arXiv:1807.06514, eq. 1-5.
         Authors' code: github.com/Jongchan/attention-module @ 459efad, MODELS/bam.py.
-        Deviations: the mean is taken over the whole map; the authors' window is a square with the side H.
+        Deviations: the mean is taken over the whole map; their window is a square with the side H. Training on one
+        sample takes the running statistics in the channel branch, where torch raises.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class BAM(nn.Module):
         combine: Literal["product", "sum"] = "product",
     ) -> None:
         super().__init__()
+        check_positive("BAM", channels=channels, reduction=reduction, dilation=dilation)
         hidden = channels // reduction
         if hidden < 1:
             message = f"BAM: reduction={reduction} leaves no channel of channels={channels}; make it at most {channels}"
@@ -51,7 +55,7 @@ class BAM(nn.Module):
             raise ValueError(message)
         self.combine = combine
         self.channel = nn.Sequential(
-            nn.Linear(channels, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, channels)
+            nn.Linear(channels, hidden), BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, channels)
         )
         layers: list[nn.Module] = [nn.Conv2d(channels, hidden, 1), nn.BatchNorm2d(hidden), nn.ReLU()]
         for _ in range(2):

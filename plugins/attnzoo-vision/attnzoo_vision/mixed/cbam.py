@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import get_gate
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import max_over_channels, mean_over
 from attnzoo_vision.ops.plane_conv import convolve_to_plane
 from attnzoo_vision.ops.pooling import global_max, global_mean
@@ -58,6 +59,7 @@ class CBAM(nn.Module):
         momentum: float = 0.01,
     ) -> None:
         super().__init__()
+        check_positive("CBAM", channels=channels, reduction=reduction, hidden_channels=hidden_channels)
         hidden = channels // reduction if hidden_channels is None else hidden_channels
         _check(channels, hidden, kernel_size, tuple(pools))
         self.pools = tuple(pools)

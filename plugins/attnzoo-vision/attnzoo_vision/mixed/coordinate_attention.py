@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import get_gate
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.strips import pool_strips, project_strip, scale_by_strips
 
 
@@ -28,7 +29,7 @@ class CoordinateAttention(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``reduction`` or ``hidden_channels`` is less than 1, or the gate is unknown.
+        ValueError: A number of channels or ``reduction`` is less than 1, or the gate is unknown.
 
     Source:
         Hou et al., "Coordinate Attention for Efficient Mobile Network Design", CVPR 2021, arXiv:2103.02907, eq. 4-8.
@@ -49,13 +50,9 @@ class CoordinateAttention(nn.Module):
         shortcut: bool = False,
     ) -> None:
         super().__init__()
-        if reduction < 1:
-            message = f"CoordinateAttention: reduction={reduction} is less than 1; the authors use 32"
-            raise ValueError(message)
+        sizes = {"channels": channels, "reduction": reduction, "hidden_channels": hidden_channels}
+        check_positive("CoordinateAttention", **sizes)
         hidden = max(8, channels // reduction) if hidden_channels is None else hidden_channels
-        if hidden < 1:
-            message = f"CoordinateAttention: hidden_channels={hidden} is less than 1; give at least one unit"
-            raise ValueError(message)
         self.gate = get_gate("CoordinateAttention", gate)
         self.shortcut = shortcut
         self.squeeze = nn.Linear(channels, hidden, bias=bias)

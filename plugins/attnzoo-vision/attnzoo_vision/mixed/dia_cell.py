@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
+
 
 class DIACell(nn.Module):
     """Turn channel means and the state of earlier blocks into channel weights and the next state.
@@ -39,10 +41,9 @@ class DIACell(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        sizes = {"channels": channels, "hidden_channels": hidden_channels, "reduction": reduction}
+        check_positive("DIACell", **sizes, num_layers=num_layers)
         self.hidden_channels = channels if hidden_channels is None else hidden_channels
-        if num_layers < 1:
-            message = f"DIACell: num_layers={num_layers} is less than 1; the authors use 1"
-            raise ValueError(message)
         if min(channels, self.hidden_channels) < reduction:
             message = f"DIACell: reduction={reduction} leaves no unit of channels={channels}; at most {channels}"
             raise ValueError(message)

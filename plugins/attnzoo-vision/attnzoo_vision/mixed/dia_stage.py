@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.mixed.dia_cell import DIACell
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -25,7 +26,7 @@ class DIAStage(nn.Module):
         ``(N, C, H, W)`` to ``(N, O, ceil(H / stride), ceil(W / stride))``; any H and W from 1 on.
 
     Raises:
-        ValueError: 4 does not divide ``out_channels``, or there is no block.
+        ValueError: 4 does not divide ``out_channels``, or an argument is less than 1.
 
     Source:
         Huang et al., "DIANet: Dense-and-Implicit Attention Network", AAAI 2020, arXiv:1905.10671, section 3.
@@ -43,12 +44,11 @@ class DIAStage(nn.Module):
         reduction: int = 4,
     ) -> None:
         super().__init__()
+        sizes = {"channels": channels, "out_channels": out_channels, "stride": stride, "reduction": reduction}
+        check_positive("DIAStage", **sizes, num_blocks=num_blocks)
         out_channels = channels if out_channels is None else out_channels
         if out_channels % 4:
             message = f"DIAStage: 4 does not divide out_channels={out_channels}; take a multiple of 4"
-            raise ValueError(message)
-        if num_blocks < 1:
-            message = f"DIAStage: num_blocks={num_blocks} is less than 1; a stage needs a block"
             raise ValueError(message)
         first = _Bottleneck(channels, out_channels, stride)
         rest = [_Bottleneck(out_channels, out_channels, 1) for _ in range(num_blocks - 1)]

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.strips import pool_strips, scale_by_strips
+from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips
 
 
 class ELA(nn.Module):
@@ -35,6 +36,7 @@ class ELA(nn.Module):
         self, channels: int, *, kernel_size: int = 7, groups: int | None = None, norm_groups: int = 16
     ) -> None:
         super().__init__()
+        check_positive("ELA", channels=channels)
         groups = channels if groups is None else groups
         if kernel_size < 1 or kernel_size % 2 == 0:
             message = f"ELA: kernel_size={kernel_size} is not odd; the paper uses 5 and 7"
@@ -57,4 +59,7 @@ class ELA(nn.Module):
 
     def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
         rows_nch, columns_ncw = pool_strips(x_nchw)
-        return torch.sigmoid(self.norm(self.conv(rows_nch))), torch.sigmoid(self.norm(self.conv(columns_ncw)))
+        return self._weight(rows_nch), self._weight(columns_ncw)
+
+    def _weight(self, x_ncl: Tensor) -> Tensor:
+        return torch.sigmoid(normalize_strip(self.norm, self.conv(x_ncl)))

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import mean_over
 from attnzoo_vision.ops.strips import pool_strips, project_strip
 
@@ -34,6 +35,7 @@ class EMA(nn.Module):
 
     def __init__(self, channels: int, *, groups: int = 32) -> None:
         super().__init__()
+        check_positive("EMA", channels=channels, groups=groups)
         if channels % groups:
             message = f"EMA: groups={groups} does not divide channels={channels}; take a divisor"
             raise ValueError(message)
@@ -62,8 +64,8 @@ class EMA(nn.Module):
     def _local_answer(self, u_mdhw: Tensor) -> Tensor:
         """Return ``softmax(norm.bias) . conv3x3(u)`` by the one kernel that this sum of kernels is."""
         share_d = torch.softmax(self.norm.bias, dim=0)
-        kernel_1d33 = torch.einsum("o,oikl->ikl", share_d, self.local.weight).unsqueeze(0)
-        return F.conv2d(u_mdhw, kernel_1d33, torch.dot(share_d, self._local_bias).unsqueeze(0), padding=1)
+        kernel_1d33 = (self.local.weight * share_d[:, None, None, None]).sum(0, keepdim=True)
+        return F.conv2d(u_mdhw, kernel_1d33, (self._local_bias * share_d).sum(0, keepdim=True), padding=1)
 
     def _local_mean(self, u_mdhw: Tensor, columns_mdw: Tensor) -> Tensor:
         """Return ``mean_hw(conv3x3(u))``: each tap sees the sum of the map without a border row or column."""

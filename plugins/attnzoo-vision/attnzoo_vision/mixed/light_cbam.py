@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import max_over_channels, mean_over
 from attnzoo_vision.ops.pooling import mean_max
 
@@ -45,6 +46,7 @@ class LightCBAM(nn.Module):
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
+        check_positive("LightCBAM", channels=channels, reduction=reduction, hidden_channels=hidden_channels)
         hidden = channels // reduction if hidden_channels is None else hidden_channels
         if hidden < 1:
             message = f"LightCBAM: reduction leaves no hidden unit for channels={channels}; make it at most {channels}"

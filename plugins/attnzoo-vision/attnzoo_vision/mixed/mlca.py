@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows, check_kernel_size
 
 
@@ -36,9 +37,7 @@ class MLCA(nn.Module):
         self, channels: int, *, local_size: int = 5, local_weight: float = 0.5, kernel_size: int | None = None
     ) -> None:
         super().__init__()
-        if local_size < 1:
-            message = f"MLCA: local_size={local_size} is less than 1; the authors use 5"
-            raise ValueError(message)
+        check_positive("MLCA", channels=channels, local_size=local_size)
         taps = adaptive_kernel_size(channels) if kernel_size is None else kernel_size
         check_kernel_size("MLCA", taps)
         self.local_size = local_size

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
+
 
 class ResidualAttention(nn.Module):
     """Add to a trunk its product with a mask, which an hourglass of residual units computes for every element.
@@ -34,6 +36,7 @@ class ResidualAttention(nn.Module):
 
     def __init__(self, channels: int, *, depth: int = 3, extra_skips: bool = False) -> None:
         super().__init__()
+        check_positive("ResidualAttention", channels=channels)
         if channels % 4:
             message = f"ResidualAttention: 4 does not divide channels={channels}; take a multiple of 4"
             raise ValueError(message)

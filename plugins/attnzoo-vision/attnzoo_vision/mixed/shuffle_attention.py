@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import mean_over
+from attnzoo_vision.ops.pooling import is_channels_last
 
 
 class ShuffleAttention(nn.Module):
@@ -30,6 +32,7 @@ class ShuffleAttention(nn.Module):
 
     def __init__(self, channels: int, *, groups: int = 64) -> None:
         super().__init__()
+        check_positive("ShuffleAttention", channels=channels, groups=groups)
         if channels % (2 * groups):
             message = f"ShuffleAttention: 2 * groups={groups} does not divide channels={channels}; take fewer groups"
             raise ValueError(message)
@@ -59,8 +62,7 @@ class ShuffleAttention(nn.Module):
         first, second = self._halves(x_nchw)
         channel, pixel = self._channel_gate(first), self._pixel_gate(second)
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.groups % 2 or pixel.dtype != x_nchw.dtype:
-            y_nchw = torch.stack([first * channel, second * pixel], dim=2).flatten(1, 3)
-            return torch.unflatten(y_nchw, 1, (2, -1)).transpose(1, 2).flatten(1, 2)
+            return _shuffled(first * channel, second * pixel, is_channels_last(x_nchw))
         y_nchw = torch.empty_like(x_nchw)
         # place of channel k of a half of group (j, g): ((g * 2 + half) * K + k) * 2 + j
         places = torch.unflatten(y_nchw, 1, (self.groups // 2, 2, -1, 2)).permute(0, 4, 1, 2, 3, 5, 6)
@@ -86,3 +88,13 @@ class ShuffleAttention(nn.Module):
         if torch.is_grad_enabled() or slope_ngk11.dtype != centred.dtype:
             return torch.sigmoid(centred * slope_ngk11 + offset_k11)
         return centred.mul_(slope_ngk11).add_(offset_k11).sigmoid_()
+
+
+def _shuffled(first_ngkhw: Tensor, second_ngkhw: Tensor, channels_last: bool) -> Tensor:
+    """Return the halves joined and dealt out alternately, ``(N, C, H, W)``."""
+    if channels_last:
+        halves = [half.permute(0, 3, 4, 1, 2) for half in (first_ngkhw, second_ngkhw)]
+        joined_nhwc = torch.stack(halves, dim=4).flatten(3)
+        return torch.unflatten(joined_nhwc, 3, (2, -1)).transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
+    joined_nchw = torch.stack([first_ngkhw, second_ngkhw], dim=2).flatten(1, 3)
+    return torch.unflatten(joined_nchw, 1, (2, -1)).transpose(1, 2).flatten(1, 2)

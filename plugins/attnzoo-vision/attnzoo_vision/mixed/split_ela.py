@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import get_gate
-from attnzoo_vision.ops.strips import pool_strips, scale_by_strips
+from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips
 
 
 class SplitELA(nn.Module):
@@ -46,6 +47,7 @@ class SplitELA(nn.Module):
         shortcut: bool = False,
     ) -> None:
         super().__init__()
+        check_positive("SplitELA", channels=channels)
         if kernel_size < 1 or kernel_size % 2 == 0:
             message = f"SplitELA: kernel_size={kernel_size} is not odd; timm uses 7"
             raise ValueError(message)
@@ -78,4 +80,4 @@ class _Strip(nn.Module):
     def forward(self, x_ncl: Tensor) -> Tensor:
         """Return the logits of a row or column, up to the gate."""
         y_ncl: Tensor = self.conv(x_ncl)
-        return F.silu(y_ncl if self.norm is None else self.norm(y_ncl))
+        return F.silu(y_ncl if self.norm is None else normalize_strip(self.norm, y_ncl))

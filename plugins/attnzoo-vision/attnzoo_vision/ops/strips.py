@@ -28,3 +28,8 @@ def scale_by_strips(x_nchw: Tensor, height_nch: Tensor, width_ncw: Tensor) -> Te
     if torch.is_grad_enabled():
         return scaled_nchw * height_nch[:, :, :, None]
     return scaled_nchw.mul_(height_nch[:, :, :, None])
+
+
+def normalize_strip(norm: nn.GroupNorm, x_ncl: Tensor) -> Tensor:
+    """Return ``norm`` applied to a strip, also of a single number for each group, which ``nn.GroupNorm`` refuses."""
+    return torch.group_norm(x_ncl, norm.num_groups, norm.weight, norm.bias, norm.eps)

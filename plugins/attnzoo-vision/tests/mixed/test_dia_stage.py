@@ -23,5 +23,5 @@ def test_channels_that_four_does_not_divide_are_refused() -> None:
 
 
 def test_no_blocks_are_refused() -> None:
-    with pytest.raises(ValueError, match="DIAStage: num_blocks=0 is less than 1; a stage needs a block"):
+    with pytest.raises(ValueError, match="DIAStage: num_blocks=0 is less than 1; use a positive number"):
         DIAStage(8, num_blocks=0)

@@ -23,5 +23,5 @@ def test_an_even_number_of_taps_is_refused() -> None:
 
 
 def test_a_grid_without_regions_is_refused() -> None:
-    with pytest.raises(ValueError, match="MLCA: local_size=0 is less than 1; the authors use 5"):
+    with pytest.raises(ValueError, match="MLCA: local_size=0 is less than 1; use a positive number"):
         MLCA(16, local_size=0)
