@@ -27,7 +27,7 @@ def attend(query_nld: Tensor, key_nmd: Tensor, value_nme: Tensor, scale: float) 
 def dot_product(query_nld: Tensor, key_nmd: Tensor, value_nme: Tensor) -> Tensor:
     """Return ``(query key^T) value / M``, in the order of products that is cheaper."""
     keys, width = value_nme.shape[1:]
-    if keys < width and not torch.compiler.is_compiling():
+    if keys < width and not torch.compiler.is_exporting():
         return torch.bmm(torch.bmm(query_nld, key_nmd.transpose(1, 2)), value_nme) / keys
     return torch.bmm(query_nld, torch.bmm(key_nmd.transpose(1, 2), value_nme) / keys)
 
@@ -38,7 +38,7 @@ def pairwise_relu_sum(a_nl: Tensor, b_nm: Tensor, value_nme: Tensor) -> Tensor:
     With the keys sorted by falling ``b``, the pairs above zero are a prefix of them whose length depends on ``a_i``:
     ``a_i`` times the prefix sum of the values plus the prefix sum of ``b_j value_j``.
     """
-    if b_nm.shape[1] <= 2 * value_nme.shape[2] and not torch.compiler.is_compiling():
+    if b_nm.shape[1] <= 2 * value_nme.shape[2] and not torch.compiler.is_exporting():
         return torch.bmm(torch.relu(a_nl.unsqueeze(2) + b_nm.unsqueeze(1)), value_nme)
     below_nm, order_nm = torch.sort(-b_nm, dim=1)
     sorted_nme = value_nme.gather(1, order_nm.unsqueeze(2).expand_as(value_nme))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import project
 
 
@@ -31,11 +32,9 @@ class CrissCrossAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 8, recurrence: int = 1) -> None:
         super().__init__()
-        if not 1 <= reduction <= channels:
-            message = f"CrissCrossAttention: reduction={reduction} must be from 1 to channels={channels}"
-            raise ValueError(message)
-        if recurrence < 1:
-            message = f"CrissCrossAttention: recurrence={recurrence} must be at least 1"
+        at_least("CrissCrossAttention", 1, channels=channels, reduction=reduction, recurrence=recurrence)
+        if reduction > channels:
+            message = f"CrissCrossAttention: reduction={reduction} is above channels={channels}, expected at most that"
             raise ValueError(message)
         self.recurrence = recurrence
         self.query = nn.Linear(channels, channels // reduction)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
 
@@ -18,6 +19,9 @@ class DANetChannelAttention(nn.Module):
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
+    Raises:
+        ValueError: ``channels`` is below 1, or the input has another number of channels.
+
     Source:
         Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv:1809.02983, section 3.3.
         Authors' code: github.com/junfu1115/DANet @ b0a0fa0, encoding/nn/da_att.py, CAM_Module.
@@ -26,6 +30,7 @@ class DANetChannelAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        at_least("DANetChannelAttention", 1, channels=channels)
         self.channels = channels
         self.gamma = nn.Parameter(torch.zeros(1))
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.pairwise import attend
+from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import project, tokens_to_map
 
 
@@ -31,8 +32,9 @@ class DANetPositionAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 8) -> None:
         super().__init__()
-        if not 1 <= reduction <= channels:
-            message = f"DANetPositionAttention: reduction={reduction} must be from 1 to channels={channels}"
+        at_least("DANetPositionAttention", 1, channels=channels, reduction=reduction)
+        if reduction > channels:
+            message = f"DANetPositionAttention: reduction={reduction} is above channels={channels}"
             raise ValueError(message)
         self.query = nn.Linear(channels, channels // reduction)
         self.key = nn.Linear(channels, channels // reduction)

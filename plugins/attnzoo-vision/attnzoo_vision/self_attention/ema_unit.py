@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.fold import scale_and_shift
+from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
 
@@ -42,9 +43,7 @@ class EMAUnit(nn.Module):
 
     def __init__(self, channels: int, *, num_bases: int = 64, iterations: int = 3, momentum: float = 3e-4) -> None:
         super().__init__()
-        if num_bases < 1 or iterations < 1:
-            message = f"EMAUnit: num_bases={num_bases} and iterations={iterations} must be at least 1"
-            raise ValueError(message)
+        at_least("EMAUnit", 1, channels=channels, num_bases=num_bases, iterations=iterations)
         self.iterations = iterations
         self.embed = nn.Linear(channels, channels).requires_grad_(False)
         self.out = nn.Linear(channels, channels, bias=False)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.fold import scale_and_shift
+from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
 
@@ -37,9 +38,7 @@ class ExternalAttention(nn.Module):
 
     def __init__(self, channels: int, *, memory_size: int = 64, momentum: float = 3e-4) -> None:
         super().__init__()
-        if memory_size < 1:
-            message = f"ExternalAttention: memory_size={memory_size} must be at least 1"
-            raise ValueError(message)
+        at_least("ExternalAttention", 1, channels=channels, memory_size=memory_size)
         self.embed = nn.Linear(channels, channels)
         self.memory_key = nn.Linear(channels, memory_size, bias=False)
         self.memory_value = nn.Linear(memory_size, channels, bias=False)

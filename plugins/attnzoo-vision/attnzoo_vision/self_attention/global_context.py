@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
+from attnzoo_vision.ops.require import at_least, one_of
 
 
 class GlobalContext(nn.Module):
@@ -53,15 +54,10 @@ class GlobalContext(nn.Module):
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        _check("pooling", pooling, ("attention", "mean"))
-        _check("fusion", fusion, ("add", "scale", "scale-add"))
-        if reduction < 1:
-            message = f"GlobalContext: reduction={reduction} is not a divisor; give a number from 1 on"
-            raise ValueError(message)
+        at_least("GlobalContext", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
+        one_of("GlobalContext", "pooling", pooling, ("attention", "mean"))
+        one_of("GlobalContext", "fusion", fusion, ("add", "scale", "scale-add"))
         hidden = max(1, channels // reduction) if hidden_channels is None else hidden_channels
-        if hidden < 1:
-            message = f"GlobalContext: hidden_channels={hidden} leaves no hidden unit; give a number from 1 on"
-            raise ValueError(message)
         self.gate = get_gate("GlobalContext", gate)
         self.attend = nn.Linear(channels, 1) if pooling == "attention" else None
         function = get_activation("GlobalContext", activation)
@@ -116,9 +112,3 @@ class _Transform(nn.Module):
     def forward(self, context_nc: Tensor) -> Tensor:
         output_nc: Tensor = self.expand(self.activation(self.norm(self.reduce(context_nc))))
         return output_nc
-
-
-def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        message = f"GlobalContext: {name}={value!r} is not known; use one of {', '.join(map(repr, choices))}"
-        raise ValueError(message)

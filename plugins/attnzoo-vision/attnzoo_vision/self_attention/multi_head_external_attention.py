@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.require import at_least, divides
+
 
 class MultiHeadExternalAttention(nn.Module):
     """Attend, in each of many narrow heads, to one learned memory that heads and samples share.
@@ -43,14 +45,9 @@ class MultiHeadExternalAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if num_heads < 1 or embed_dim % num_heads:
-            message = f"MultiHeadExternalAttention: num_heads={num_heads} does not divide embed_dim={embed_dim}"
-            raise ValueError(message)
-        if expansion < 1 or memory_size < 1:
-            message = (
-                f"MultiHeadExternalAttention: expansion={expansion} and memory_size={memory_size} must be at least 1"
-            )
-            raise ValueError(message)
+        at_least("MultiHeadExternalAttention", 1, embed_dim=embed_dim, num_heads=num_heads)
+        at_least("MultiHeadExternalAttention", 1, expansion=expansion, memory_size=memory_size)
+        divides("MultiHeadExternalAttention", "num_heads", num_heads, "embed_dim", embed_dim)
         self.heads = expansion * num_heads
         self.attention_dropout, self.dropout = attention_dropout, dropout
         self.expand = nn.Linear(embed_dim, expansion * embed_dim)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.fold import scale_and_shift
 from attnzoo_vision.ops.pairwise import attend, dot_product, pairwise_relu_sum
+from attnzoo_vision.ops.require import at_least, one_of
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, max_pool, project, project_back
 
 Mode = Literal["embedded_gaussian", "gaussian", "dot_product", "concatenation"]
@@ -68,8 +69,10 @@ class NonLocal(nn.Module):
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
+        one_of("NonLocal", "mode", mode, ("embedded_gaussian", "gaussian", "dot_product", "concatenation"))
+        one_of("NonLocal", "norm", norm, ("batch", "layer", "none"))
+        at_least("NonLocal", 1, channels=channels, hidden_channels=hidden_channels, pool_size=pool_size)
         hidden = max(1, channels // 2) if hidden_channels is None else hidden_channels
-        _check_arguments(mode, norm, hidden, pool_size)
         self.mode = mode
         self.scale = (1.0 if mode == "gaussian" else hidden**-0.5) if scale is None else scale
         self.pool_size = pool_size
@@ -177,17 +180,3 @@ class _BatchNorm(BatchNorm1d):
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass
-
-
-def _check_arguments(mode: str, norm: str, hidden: int, pool_size: int | list[int]) -> None:
-    modes, norms = ("embedded_gaussian", "gaussian", "dot_product", "concatenation"), ("batch", "layer", "none")
-    for name, value, choices in (("mode", mode, modes), ("norm", norm, norms)):
-        if value not in choices:
-            message = f"NonLocal: {name}={value!r} is not known; use one of {', '.join(map(repr, choices))}"
-            raise ValueError(message)
-    if hidden < 1:
-        message = f"NonLocal: hidden_channels={hidden} must be at least 1"
-        raise ValueError(message)
-    if min([pool_size] if isinstance(pool_size, int) else pool_size, default=0) < 1:
-        message = f"NonLocal: pool_size={pool_size!r} must be at least 1 for each axis"
-        raise ValueError(message)

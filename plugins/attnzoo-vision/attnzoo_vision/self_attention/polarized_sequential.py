@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
+from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import as_tokens, project_back
 
 
@@ -35,8 +36,9 @@ class PolarizedSequential(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 4, eps: float = 1e-5) -> None:
         super().__init__()
         hidden = channels // 2
-        if not 1 <= reduction <= hidden:
-            message = f"PolarizedSequential: reduction={reduction} must be from 1 to half of channels={channels}"
+        at_least("PolarizedSequential", 1, channels=channels, reduction=reduction)
+        if reduction > hidden:
+            message = f"PolarizedSequential: reduction={reduction} is above half of channels={channels}"
             raise ValueError(message)
         self.channel_query = nn.Linear(channels, 1, bias=False)
         self.channel_value = nn.Linear(channels, hidden, bias=False)

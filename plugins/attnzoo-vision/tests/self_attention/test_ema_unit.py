@@ -50,5 +50,5 @@ def test_the_bases_move_by_one_minus_momentum():
 
 
 def test_no_basis_is_refused():
-    with pytest.raises(ValueError, match="EMAUnit: num_bases=0 and iterations=3 must be at least 1"):
+    with pytest.raises(ValueError, match="EMAUnit: num_bases=0 is below 1, expected at least that"):
         EMAUnit(4, num_bases=0)

@@ -29,5 +29,5 @@ def test_the_memories_start_as_transposes_but_are_separate():
 
 
 def test_no_slot_is_refused():
-    with pytest.raises(ValueError, match="ExternalAttention: memory_size=0 must be at least 1"):
+    with pytest.raises(ValueError, match="ExternalAttention: memory_size=0 is below 1, expected at least that"):
         ExternalAttention(4, memory_size=0)

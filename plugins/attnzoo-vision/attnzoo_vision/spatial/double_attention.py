@@ -1,0 +1,98 @@
+"""Double attention block (A^2-Nets)."""
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project, project_back
+
+
+class DoubleAttention(nn.Module):
+    """Gather features of the whole map into a few descriptors, then give each position a mixture of them.
+
+    ``G = (W_a x + b_a) softmax_l(W_b x + b_b)^T`` (M x K descriptors); ``Z = G softmax_k(W_v x + b_v)``;
+    ``y = x + W_r Z + b_r``
+
+    With more positions than descriptors, the features are gathered before they are projected, ``W_a (x B^T) + b_a``,
+    and the descriptors reconstructed before they are distributed, ``(W_r G) V``; the features and Z are never made.
+
+    Args:
+        channels: Channels of the input.
+        reduction: Divisor of ``channels`` that gives M and K (rounded down, at least 1).
+        hidden_channels: Channels M of a descriptor; replaces ``reduction``.
+        num_maps: Number K of descriptors; replaces ``reduction``.
+        reconstruct: Project Z back to ``channels``; without it Z itself is the result.
+        residual: Add the input to the result.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``, or to ``(N, M, H, W)`` without ``reconstruct``; any H and W from 1 on.
+
+    Raises:
+        ValueError: A size is below 1, or ``residual`` without ``reconstruct``.
+
+    Source:
+        Chen et al., "A^2-Nets: Double Attention Networks", NeurIPS 2018, arXiv:1810.11579, eq. 4-7. No PyTorch code by
+        the authors; compared with github.com/nguyenvo09/Double-Attention-Network @ c378693, which adds no input.
+        Deviations: none from the equations; no batch norm after the last projection.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 4,
+        hidden_channels: int | None = None,
+        num_maps: int | None = None,
+        reconstruct: bool = True,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        at_least("DoubleAttention", 1, channels=channels, reduction=reduction)
+        at_least("DoubleAttention", 1, hidden_channels=hidden_channels, num_maps=num_maps)
+        if residual and not reconstruct:
+            message = "DoubleAttention: residual=True needs reconstruct=True; set residual=False"
+            raise ValueError(message)
+        hidden = max(1, channels // reduction) if hidden_channels is None else hidden_channels
+        maps = max(1, channels // reduction) if num_maps is None else num_maps
+        self.residual = residual
+        self.feature = nn.Linear(channels, hidden)
+        self.gather = nn.Linear(channels, maps)
+        self.distribute = nn.Linear(channels, maps)
+        self.reconstruct = nn.Linear(hidden, channels) if reconstruct else None
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw`` plus the distributed descriptors."""
+        gather_nkl, distribute_nkl = self._weights(x_nchw)
+        maps, positions = gather_nkl.shape[1:]
+        small = not torch.compiler.is_exporting() and positions < maps
+        y_nchw = (self._few_positions if small else self._few_maps)(x_nchw, gather_nkl, distribute_nkl.transpose(1, 2))
+        return add_shortcut(y_nchw, x_nchw) if self.residual else y_nchw
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``gather``, softmax over the positions, and ``distribute``, softmax over the descriptors."""
+        gather_nkl, distribute_nkl = self._weights(x_nchw)
+        size = x_nchw.shape[2:]
+        return {"gather": torch.unflatten(gather_nkl, 2, size), "distribute": torch.unflatten(distribute_nkl, 2, size)}
+
+    def _few_maps(self, x_nchw: Tensor, gather_nkl: Tensor, distribute_nlk: Tensor) -> Tensor:
+        gathered_nck = torch.bmm(x_nchw.flatten(2), gather_nkl.transpose(1, 2))
+        descriptor_nmk = torch.matmul(self.feature.weight, gathered_nck) + self.feature.bias[:, None]
+        if self.reconstruct is None:
+            return project_back(distribute_nlk, descriptor_nmk, None, x_nchw)
+        weight_nck = torch.matmul(self.reconstruct.weight, descriptor_nmk)
+        return project_back(distribute_nlk, weight_nck, self.reconstruct.bias, x_nchw)
+
+    def _few_positions(self, x_nchw: Tensor, gather_nkl: Tensor, distribute_nlk: Tensor) -> Tensor:
+        feature_nlm = project(x_nchw, self.feature.weight, self.feature.bias)
+        descriptor_nkm = torch.bmm(gather_nkl, feature_nlm)
+        if self.reconstruct is None:
+            return project_back(distribute_nlk, descriptor_nkm.transpose(1, 2), None, x_nchw)
+        z_nlm = torch.bmm(distribute_nlk, descriptor_nkm)
+        return project_back(z_nlm, self.reconstruct.weight, self.reconstruct.bias, x_nchw)
+
+    def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        weight = torch.cat([self.gather.weight, self.distribute.weight])
+        bias = torch.cat([self.gather.bias, self.distribute.bias])
+        logits_nol = project_back(as_tokens(x_nchw), weight, bias, x_nchw).flatten(2)
+        gather_nkl, distribute_nkl = logits_nol.chunk(2, dim=1)
+        return torch.softmax(gather_nkl, dim=2), torch.softmax(distribute_nkl, dim=1)
