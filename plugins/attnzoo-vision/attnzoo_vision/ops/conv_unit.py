@@ -8,7 +8,14 @@ class ConvUnit(nn.Module):
     """Convolve without bias, normalise over the batch, and apply ReLU if ``relu``; half a kernel of padding."""
 
     def __init__(
-        self, channels: int, out_channels: int, *, kernel_size: int = 1, stride: int = 1, groups: int = 1, relu: bool = True
+        self,
+        channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        relu: bool = True,
     ) -> None:
         super().__init__()
         padding = kernel_size // 2
@@ -20,4 +27,3 @@ class ConvUnit(nn.Module):
         """Return the map of ``out_channels`` channels."""
         y_nchw: Tensor = self.norm(self.conv(x_nchw))
         return F.relu(y_nchw, inplace=True) if self.relu else y_nchw
-

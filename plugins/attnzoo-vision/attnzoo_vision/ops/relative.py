@@ -39,9 +39,7 @@ def attend_relative(
     return attend_heads(query, torch.cat([key_ngmd, place_ngmk], dim=-1), value_ngme, scale=1.0)
 
 
-def relative_map(
-    query_ngld: Tensor, key_ngmd: Tensor, row_nglk: Tensor, column_nglk: Tensor, scale: float
-) -> Tensor:
+def relative_map(query_ngld: Tensor, key_ngmd: Tensor, row_nglk: Tensor, column_nglk: Tensor, scale: float) -> Tensor:
     """Return the map ``(N, G, L, M)`` that :func:`attend_relative` never makes."""
     logits_nglm = torch.matmul(query_ngld * scale, key_ngmd.transpose(-2, -1))
     place_nglhw = row_nglk.unsqueeze(-1) + column_nglk.unsqueeze(-2)

@@ -2,9 +2,12 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
+from attnzoo_vision.ops.require import at_least, divides, one_of
+from attnzoo_vision.ops.tokens import is_channels_last
 
 
 class AxialAttention(nn.Module):
@@ -45,15 +48,13 @@ class AxialAttention(nn.Module):
         combine: Literal["sum", "chain"] = "sum",
     ) -> None:
         super().__init__()
-        if channels % num_heads:
-            message = f"AxialAttention: num_heads={num_heads} does not divide channels={channels}"
-            raise ValueError(message)
-        if combine not in ("sum", "chain"):
-            message = f"AxialAttention: combine={combine!r} is not known; use 'sum' or 'chain'"
-            raise ValueError(message)
+        name = "AxialAttention"
+        at_least(name, 1, channels=channels, num_heads=num_heads, head_dim=head_dim, num_axes=num_axes)
+        divides(name, "num_heads", num_heads, "channels", channels)
+        one_of(name, "combine", combine, ("sum", "chain"))
         place = channel_axis if channel_axis > 0 else num_axes + 2 + channel_axis
         if not 1 <= place <= num_axes + 1:
-            message = f"AxialAttention: channel_axis={channel_axis} is not an axis behind the batch of {num_axes + 2} axes"
+            message = f"{name}: channel_axis={channel_axis} is not one of the {num_axes + 1} axes behind the batch"
             raise ValueError(message)
         inner = num_heads * (channels // num_heads if head_dim is None else head_dim)
         self.num_heads, self.num_axes, self.channel_axis = num_heads, num_axes, place
@@ -90,7 +91,10 @@ class AxialAttention(nn.Module):
                 source = attended
             total = attended if total is None or self.chain else total + attended
         assert total is not None
-        return total.movedim(-1, self.channel_axis), maps
+        y = total.movedim(-1, self.channel_axis)
+        if self.channel_axis == 1 and x.dim() == 4 and is_channels_last(x):
+            return y.contiguous(memory_format=torch.channels_last), maps
+        return y.contiguous(), maps
 
     def _heads(self, axis: int, lines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query_mlc, key_mlc, value_mlc = self.qkv[axis](lines).flatten(0, -3).chunk(3, dim=2)

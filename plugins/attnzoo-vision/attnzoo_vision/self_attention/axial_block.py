@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.conv_unit import ConvUnit
+from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.self_attention.position_sensitive_axial_attention import PositionSensitiveAxialAttention
 
 
@@ -45,10 +46,15 @@ class AxialBlock(nn.Module):
         stride: int = 1,
     ) -> None:
         super().__init__()
+        name = "AxialBlock"
+        at_least(name, 1, channels=channels, out_channels=out_channels, hidden_channels=hidden_channels)
+        at_least(name, 1, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
         out = channels if out_channels is None else out_channels
         hidden = out // 2 if hidden_channels is None else hidden_channels
         if hidden % (2 * num_heads):
-            message = f"AxialBlock: num_heads={num_heads} does not divide hidden_channels={hidden} into heads of even width"
+            message = (
+                f"AxialBlock: num_heads={num_heads} does not divide hidden_channels={hidden} into heads of even width"
+            )
             raise ValueError(message)
         options = {"num_heads": num_heads, "kernel_size": kernel_size}
         self.reduce = ConvUnit(channels, hidden)

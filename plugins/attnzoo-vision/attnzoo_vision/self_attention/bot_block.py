@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.conv_unit import ConvUnit
+from attnzoo_vision.ops.require import at_least, one_of
 from attnzoo_vision.self_attention.bot_mhsa import BotMHSA, Position
 
 
@@ -48,9 +49,10 @@ class BotBlock(nn.Module):
         position: Position = "relative",
     ) -> None:
         super().__init__()
-        if stride not in (1, 2):
-            message = f"BotBlock: stride={stride} is not supported; use 1 or 2"
-            raise ValueError(message)
+        name = "BotBlock"
+        at_least(name, 1, channels=channels, feature_size=feature_size, out_channels=out_channels)
+        at_least(name, 1, hidden_channels=hidden_channels, num_heads=num_heads, head_dim=head_dim)
+        one_of(name, "stride", stride, (1, 2))
         out = channels if out_channels is None else out_channels
         hidden = max(1, out // 4) if hidden_channels is None else hidden_channels
         inner = num_heads * head_dim

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.heads import attend_heads, attention_map, heads_to_map, split_heads
 from attnzoo_vision.ops.relative import attend_relative, axis_logits, pair, relative_map
+from attnzoo_vision.ops.require import at_least, divides, one_of
 from attnzoo_vision.ops.tokens import project
 
 Position = Literal["relative", "absolute"]
@@ -59,16 +60,13 @@ class BotMHSA(nn.Module):
         scale_position: bool = True,
     ) -> None:
         super().__init__()
+        name = "BotMHSA"
+        at_least(name, 1, channels=channels, feature_size=feature_size, out_channels=out_channels)
+        at_least(name, 1, num_heads=num_heads, head_dim=head_dim)
         out = channels if out_channels is None else out_channels
-        if out % num_heads:
-            message = f"BotMHSA: num_heads={num_heads} does not divide out_channels={out}"
-            raise ValueError(message)
-        if stride not in (1, 2):
-            message = f"BotMHSA: stride={stride} is not supported; use 1 or 2"
-            raise ValueError(message)
-        if position not in ("relative", "absolute"):
-            message = f"BotMHSA: position={position!r} is not known; use 'relative' or 'absolute'"
-            raise ValueError(message)
+        divides(name, "num_heads", num_heads, "out_channels", out)
+        one_of(name, "stride", stride, (1, 2))
+        one_of(name, "position", position, ("relative", "absolute"))
         self.num_heads = num_heads
         self.head_dim = out // num_heads if head_dim is None else head_dim
         self.feature_size = pair(feature_size)

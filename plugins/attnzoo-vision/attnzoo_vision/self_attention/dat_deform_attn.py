@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.heads import attend_heads, attention_map, heads_to_map, split_heads
+from attnzoo_vision.ops.heads import attend_heads, attention_map, split_heads
 from attnzoo_vision.ops.relative import pair
 from attnzoo_vision.ops.require import at_least, divides, one_of
 from attnzoo_vision.ops.tokens import project, project_back
@@ -133,7 +133,9 @@ class DATDeformAttn(nn.Module):
 
     def _parts(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor]:
         if tuple(x_nchw.shape[2:]) != self.feature_size:
-            message = f"DATDeformAttn: map of {tuple(x_nchw.shape[2:])}, expected feature_size={list(self.feature_size)}"
+            message = (
+                f"DATDeformAttn: map of {tuple(x_nchw.shape[2:])}, expected feature_size={list(self.feature_size)}"
+            )
             raise ValueError(message)
         query_nchw = self.query(x_nchw)
         if self.deform:
@@ -158,7 +160,9 @@ class DATDeformAttn(nn.Module):
         rows, columns = hidden_bdhw.shape[2:]
         grid_hw2 = self._grid(rows, columns, like=query_nchw)
         if self.offset_range > 0 or (self.offset_range == 0 and not self.centred):
-            cells = offset_bhw2.new_tensor([self.offset_range / self._span(rows), self.offset_range / self._span(columns)])
+            cells = offset_bhw2.new_tensor(
+                [self.offset_range / self._span(rows), self.offset_range / self._span(columns)]
+            )
             return torch.tanh(offset_bhw2) * cells + grid_hw2, grid_hw2
         place_bhw2 = offset_bhw2 + grid_hw2
         if self.offset_range < 0:
@@ -182,7 +186,9 @@ class DATDeformAttn(nn.Module):
             return None
         if self.position == "fixed":
             return self.table.unsqueeze(0).to(x_nchw.dtype)
-        query_l12 = self._grid(*x_nchw.shape[2:], like=place_bhw2, shift=0.5 if self.centred else 0.0).flatten(0, 1)[:, None]
+        query_l12 = self._grid(*x_nchw.shape[2:], like=place_bhw2, shift=0.5 if self.centred else 0.0).flatten(0, 1)[
+            :, None
+        ]
         step_blm2 = query_l12 - place_bhw2.flatten(1, 2).unsqueeze(1)
         samples = x_nchw.shape[0]
         if self.position == "log":

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.heads import merge_heads
 from attnzoo_vision.ops.relative import attend_relative, axis_logits, relative_map
+from attnzoo_vision.ops.require import at_least, divides, one_of
 from attnzoo_vision.ops.tokens import is_channels_last, project
 
 
@@ -59,10 +60,14 @@ class HaloAttention(nn.Module):
         projection: bool = False,
     ) -> None:
         super().__init__()
+        name = "HaloAttention"
+        at_least(name, 1, channels=channels, out_channels=out_channels, num_heads=num_heads, head_dim=head_dim)
+        at_least(name, 1, block_size=block_size)
+        at_least(name, 0, halo_size=halo_size)
+        one_of(name, "stride", stride, (1, 2))
         out = channels if out_channels is None else out_channels
         if head_dim is None or not projection:
-            _check(out % num_heads == 0, f"num_heads={num_heads} does not divide out_channels={out}")
-        _check(stride in (1, 2), f"stride={stride} is not supported; use 1 or 2")
+            divides(name, "num_heads", num_heads, "out_channels", out)
         self.num_heads = num_heads
         self.head_dim = out // num_heads if head_dim is None else head_dim
         self.value_dim = self.head_dim if projection else out // num_heads
@@ -157,9 +162,3 @@ class HaloAttention(nn.Module):
         return y_nyxijo.permute(0, 1, 3, 2, 4, 5).reshape(
             samples, height // self.query_step, width // self.query_step, -1
         )
-
-
-def _check(ok: bool, found: str) -> None:
-    if not ok:
-        message = f"HaloAttention: {found}"
-        raise ValueError(message)

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.relative import pair
+from attnzoo_vision.ops.require import at_least, divides, one_of
+from attnzoo_vision.ops.tokens import is_channels_last
 
 
 class LambdaLayer(nn.Module):
@@ -52,15 +54,14 @@ class LambdaLayer(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
+        name = "LambdaLayer"
+        at_least(name, 1, channels=channels, out_channels=out_channels, num_heads=num_heads, key_dim=key_dim)
+        at_least(name, 1, depth=depth, kernel_size=kernel_size, feature_size=feature_size)
         out = channels if out_channels is None else out_channels
-        if out % num_heads:
-            message = f"LambdaLayer: num_heads={num_heads} does not divide out_channels={out}"
-            raise ValueError(message)
+        divides(name, "num_heads", num_heads, "out_channels", out)
+        one_of(name, "stride", stride, (1, 2))
         if kernel_size % 2 == 0:
-            message = f"LambdaLayer: kernel_size={kernel_size} must be odd"
-            raise ValueError(message)
-        if stride not in (1, 2):
-            message = f"LambdaLayer: stride={stride} is not supported; use 1 or 2"
+            message = f"{name}: kernel_size={kernel_size} must be odd"
             raise ValueError(message)
         self.num_heads, self.key_dim, self.depth, self.stride = num_heads, key_dim, depth, stride
         self.feature_size = None if feature_size is None else pair(feature_size)
@@ -91,7 +92,7 @@ class LambdaLayer(nn.Module):
         query_ngks = query_nchw.flatten(2).unflatten(1, (self.num_heads, -1))
         y_nsgv = torch.matmul(query_ngks.permute(0, 3, 1, 2), lambda_nvks.permute(0, 3, 2, 1))
         y_nchw = y_nsgv.flatten(2).transpose(1, 2).unflatten(2, (height, width))
-        if not x_nchw.is_contiguous(memory_format=torch.channels_last) or x_nchw.is_contiguous():
+        if not is_channels_last(x_nchw):
             y_nchw = y_nchw.contiguous()
         return F.avg_pool2d(y_nchw, 2) if self.stride == 2 else y_nchw
 

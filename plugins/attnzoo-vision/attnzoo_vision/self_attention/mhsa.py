@@ -81,7 +81,9 @@ class MHSA(nn.Module):
         """Return the attended tokens."""
         query_ngld, key_ngld, value_ngld = self._heads(x_nlc)
         dropout = self.attention_dropout if self.training else 0.0
-        y_ngld = attend_heads(query_ngld, key_ngld, value_ngld, scale=self.scale, bias=_broadcast(mask), dropout=dropout)
+        y_ngld = attend_heads(
+            query_ngld, key_ngld, value_ngld, scale=self.scale, bias=_broadcast(mask), dropout=dropout
+        )
         y_nle = self.value_norm(merge_heads(y_ngld))
         if self.gate is not None:
             y_nle = y_nle * torch.sigmoid(self.gate(x_nlc))

@@ -87,7 +87,9 @@ class MSDeformAttn(nn.Module):
             value_nsc = value_nsc.masked_fill((mask_ns == 0).unsqueeze(2), 0.0)
         places = self._places(query_nlc, reference_nlvk, sizes)
         weights = self._weights(query_nlc)
-        y_nlc: Tensor = self.projection(sample_levels(value_nsc.unflatten(2, (self.num_heads, -1)), sizes, places, weights))
+        y_nlc: Tensor = self.projection(
+            sample_levels(value_nsc.unflatten(2, (self.num_heads, -1)), sizes, places, weights)
+        )
         return y_nlc
 
     def attention(

@@ -105,7 +105,9 @@ class OutlookAttention(nn.Module):
         options = {"kernel_size": self.kernel_size, "padding": self.padding, "stride": self.stride}
         value_nol = F.unfold(self.value(x_nhwc).permute(0, 3, 1, 2), **options)
         if value_nol.shape[2] != weight_nglij.shape[2]:
-            message = f"OutlookAttention: padding={self.padding} gives {value_nol.shape[2]} windows for a map of {size}, "
+            message = (
+                f"OutlookAttention: padding={self.padding} gives {value_nol.shape[2]} windows for a map of {size}, "
+            )
             message += f"expected {weight_nglij.shape[2]}"
             raise ValueError(message)
         value_ngdjl = value_nol.unflatten(1, (self.num_heads, -1, self.kernel_size**2))
@@ -132,7 +134,9 @@ class OutlookAttention(nn.Module):
                 y_ngds = torch.addcmul(y_ngds, value_ngds[..., shift : shift + length], filter_ngt1s[:, :, tap])
         else:  # head by head, so that the sum stays in the cache
             y_ngds = value_ngds.new_empty(*value_ngds.shape[:3], length)
-            for sums, values, filters in zip(y_ngds.flatten(0, 1), value_ngds.flatten(0, 1), filter_ngt1s.flatten(0, 1), strict=True):
+            for sums, values, filters in zip(
+                y_ngds.flatten(0, 1), value_ngds.flatten(0, 1), filter_ngt1s.flatten(0, 1), strict=True
+            ):
                 torch.mul(values[:, :length], filters[0], out=sums)
                 for tap, shift in enumerate(shifts[1:], start=1):
                     sums.addcmul_(values[:, shift : shift + length], filters[tap])
@@ -154,7 +158,7 @@ class OutlookAttention(nn.Module):
                 top, bottom = max(0, down), min(height, height + down)
                 left, end = max(0, right), min(width, width + right)
                 if top < bottom and left < end:
-                    merged[:, :, size - 1 - i : 2 * size - 1 - i, size - 1 - j : 2 * size - 1 - j, top:bottom, left:end] += weight[
-                        :, :, i, j, :, :, top - down : bottom - down, left - right : end - right
-                    ]
+                    merged[
+                        :, :, size - 1 - i : 2 * size - 1 - i, size - 1 - j : 2 * size - 1 - j, top:bottom, left:end
+                    ] += weight[:, :, i, j, :, :, top - down : bottom - down, left - right : end - right]
         return merged

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.relative import relative_rows
+from attnzoo_vision.ops.require import at_least, one_of
 from attnzoo_vision.ops.tokens import is_channels_last
 
 Axis = Literal["height", "width"]
@@ -53,15 +54,16 @@ class PositionSensitiveAxialAttention(nn.Module):
         stride: int = 1,
     ) -> None:
         super().__init__()
+        name = "PositionSensitiveAxialAttention"
+        at_least(name, 1, channels=channels, out_channels=out_channels, num_heads=num_heads, kernel_size=kernel_size)
+        at_least(name, 1, stride=stride)
+        one_of(name, "axis", axis, ("height", "width"))
         out = channels if out_channels is None else out_channels
         if channels % num_heads or out % (2 * num_heads):
             message = (
-                f"PositionSensitiveAxialAttention: num_heads={num_heads} does not divide channels={channels} and "
+                f"{name}: num_heads={num_heads} does not divide channels={channels} and "
                 f"out_channels={out} into heads of even width"
             )
-            raise ValueError(message)
-        if axis not in ("height", "width"):
-            message = f"PositionSensitiveAxialAttention: axis={axis!r} is not known; use 'height' or 'width'"
             raise ValueError(message)
         self.num_heads, self.kernel_size, self.stride = num_heads, kernel_size, stride
         self.along_height = axis == "height"

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.relative import pair
 from attnzoo_vision.ops.drop_path import drop_path
+from attnzoo_vision.ops.require import at_least, divides
 from attnzoo_vision.self_attention.swin_window_attention import SwinWindowAttention
 
 _MASKED = -100.0
@@ -60,13 +61,15 @@ class SwinBlock(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
+        name = "SwinBlock"
+        at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, window_size=window_size, head_dim=head_dim)
+        at_least(name, 0, shift=shift)
         self.window_size, self.shift = pair(window_size), pair(shift)
-        if not all(0 <= s < w for s, w in zip(self.shift, self.window_size, strict=True)):
+        if not all(s < w for s, w in zip(self.shift, self.window_size, strict=True)):
             message = f"SwinBlock: shift={shift!r} is not below window_size={window_size!r}"
             raise ValueError(message)
-        if head_dim is None and embed_dim % num_heads:
-            message = f"SwinBlock: num_heads={num_heads} does not divide embed_dim={embed_dim}"
-            raise ValueError(message)
+        if head_dim is None:
+            divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         self.drop_path = drop_path
         self.norm1 = nn.LayerNorm(embed_dim)
         self.attend = SwinWindowAttention(
@@ -129,7 +132,9 @@ class SwinBlock(nn.Module):
             place = torch.arange(length, device=device)
             regions.append((place >= length - size).long() + (place >= length - moved).long())
         region_hw = 3 * regions[0][:, None] + regions[1][None, :]
-        region_vl = region_hw.view(full[0] // rows, rows, full[1] // columns, columns).transpose(1, 2).flatten(2).flatten(0, 1)
+        region_vl = (
+            region_hw.view(full[0] // rows, rows, full[1] // columns, columns).transpose(1, 2).flatten(2).flatten(0, 1)
+        )
         return (region_vl[:, None, :] != region_vl[:, :, None]).to(like.dtype) * _MASKED
 
     def _merge(self, windows_mlc: Tensor, x_nhwc: Tensor, shift: tuple[int, int]) -> Tensor:

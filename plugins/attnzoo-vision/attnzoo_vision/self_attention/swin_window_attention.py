@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
 from attnzoo_vision.ops.relative import pair, window_bias
+from attnzoo_vision.ops.require import at_least, divides
 
 
 class SwinWindowAttention(nn.Module):
@@ -49,9 +50,10 @@ class SwinWindowAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if head_dim is None and embed_dim % num_heads:
-            message = f"SwinWindowAttention: num_heads={num_heads} does not divide embed_dim={embed_dim}"
-            raise ValueError(message)
+        name = "SwinWindowAttention"
+        at_least(name, 1, embed_dim=embed_dim, window_size=window_size, num_heads=num_heads, head_dim=head_dim)
+        if head_dim is None:
+            divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         width = embed_dim // num_heads if head_dim is None else head_dim
         self.num_heads = num_heads
         self.window_size = pair(window_size)
