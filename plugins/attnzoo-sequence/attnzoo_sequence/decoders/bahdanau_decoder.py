@@ -23,8 +23,9 @@ class BahdanauDecoder(nn.Module):
         bias: Whether gates and candidate have a bias.
 
     Shape:
-        embedding ``(N, T, embed_dim)`` (row t enters step t), state before the first step ``(N, hidden_dim)`` (left out:
-        zeros) and key ``(N, S, key_dim)`` to all states ``(N, T, hidden_dim)`` and contexts ``(N, T, key_dim)``. ``mask``
+        embedding ``(N, T, embed_dim)`` (row t enters step t), state before the first step ``(N, hidden_dim)`` (left
+        out: zeros) and key ``(N, S, key_dim)`` to all states ``(N, T, hidden_dim)`` and contexts ``(N, T, key_dim)``.
+            ``mask``
         ``(N, S)`` is boolean, True = may attend; padded sources get weight 0, a source without any reads zeros.
 
     Raises:

@@ -22,15 +22,16 @@ class LuongGlobal(nn.Module):
         score: ``general``, ``dot`` or ``concat``.
 
     Shape:
-        query ``(N, T, C)`` (decoder states) and key ``(N, S, C)`` (encoder states) to ``(N, T, C)``; ``mask`` ``(N, S)`` is
-        boolean, True = may attend; padded sources get weight 0, a source without any reads zeros.
+        query ``(N, T, C)`` (decoder states) and key ``(N, S, C)`` (encoder states) to ``(N, T, C)``; ``mask``
+        ``(N, S)`` is boolean, True = may attend; padded sources get weight 0, a source without any reads zeros.
 
     Raises:
         ValueError: An unknown score; a width that is not positive.
 
     Source:
-        Luong et al., "Effective Approaches to Attention-based Neural Machine Translation", EMNLP 2015, arXiv:1508.04025,
-        section 3.1. Authors' code: github.com/lmthang/nmt.matlab @ 32f8564e, code/layers/attnLayerForward.m.
+        Luong et al., "Effective Approaches to Attention-based Neural Machine Translation", EMNLP 2015,
+        arXiv:1508.04025, section 3.1. Authors' code: github.com/lmthang/nmt.matlab @ 32f8564e,
+        code/layers/attnLayerForward.m.
         Deviations: ``concat`` is the form of that code, which does not project the source; the paper's has a matrix for
         it. Input feeding is the decoder's part.
     """

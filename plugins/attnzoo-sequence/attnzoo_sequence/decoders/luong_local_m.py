@@ -11,8 +11,8 @@ from attnzoo_sequence.ops.checks import check_positive
 class LuongLocalM(LuongGlobal):
     """Attention within a window that walks over the source in step with the target.
 
-    ``p_t = min(t, n - 1)``, ``a_ts = softmax_s(score(h_t, H_s))`` over ``|s - p_t| <= D``, ``y_t = tanh(W [c_t; h_t])``;
-    ``n`` is the length of the source without its end symbol, ``t`` and ``s`` count from 0
+    ``p_t = min(t, n - 1)``, ``a_ts = softmax_s(score(h_t, H_s))`` over ``|s - p_t| <= D``,
+    ``y_t = tanh(W [c_t; h_t])``; ``n`` is the length of the source without its end symbol, ``t`` and ``s`` count from 0
 
     Args:
         embed_dim: Width of the states of decoder and encoder.
@@ -20,16 +20,16 @@ class LuongLocalM(LuongGlobal):
         half_window: Number of positions ``D`` on each side of the centre.
 
     Shape:
-        query ``(N, T, C)``, key ``(N, S, C)``, lengths ``(N,)`` (of the sources, the end symbol counted) to ``(N, T, C)``;
-        ``mask`` ``(N, S)`` hides further positions. The end symbol is never attended. ``first_step`` is the step of the
-        first row of the query, for decoding step by step.
+        query ``(N, T, C)``, key ``(N, S, C)``, lengths ``(N,)`` (of the sources, the end symbol counted) to
+        ``(N, T, C)``; ``mask`` ``(N, S)`` hides further positions. The end symbol is never attended. ``first_step`` is
+        the step of the first row of the query, for decoding step by step.
 
     Raises:
         ValueError: ``half_window`` is not positive; an unknown score.
 
     Source:
-        Luong et al., EMNLP 2015, arXiv:1508.04025, section 3.2. Authors' code: github.com/lmthang/nmt.matlab @ 32f8564e,
-        code/layers/attnLayerForward.m, code/misc/buildSrcVecs.m.
+        Luong et al., EMNLP 2015, arXiv:1508.04025, section 3.2. Authors' code: github.com/lmthang/nmt.matlab @
+        32f8564e, code/layers/attnLayerForward.m, code/misc/buildSrcVecs.m.
         Deviations: none; window positions outside the sentence are dropped, as there.
     """
 
@@ -73,9 +73,7 @@ class LuongLocalM(LuongGlobal):
         return within_window(centre_nt, words_n1, key_nsc.shape[1], self.half_window, mask_ns)
 
 
-def within_window(
-    centre_nt: Tensor, words_n1: Tensor, keys: int, half_window: int, mask_ns: Tensor | None
-) -> Tensor:
+def within_window(centre_nt: Tensor, words_n1: Tensor, keys: int, half_window: int, mask_ns: Tensor | None) -> Tensor:
     """Return ``(N, T, S)``: within ``half_window`` of the centre, before the end symbol, and not masked."""
     position_s = torch.arange(keys, device=centre_nt.device)
     near_nts = (position_s - centre_nt[..., None]).abs() <= half_window

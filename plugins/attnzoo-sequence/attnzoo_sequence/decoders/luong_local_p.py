@@ -22,15 +22,15 @@ class LuongLocalP(LuongGlobal):
         sigma: Deviation of the Gaussian; left out: ``D / 2``.
 
     Shape:
-        query ``(N, T, C)``, key ``(N, S, C)``, lengths ``(N,)`` (of the sources, the end symbol counted) to ``(N, T, C)``;
-        ``mask`` ``(N, S)`` hides further positions.
+        query ``(N, T, C)``, key ``(N, S, C)``, lengths ``(N,)`` (of the sources, the end symbol counted) to
+        ``(N, T, C)``; ``mask`` ``(N, S)`` hides further positions.
 
     Raises:
         ValueError: ``half_window`` or ``sigma`` is not positive; an unknown score.
 
     Source:
-        Luong et al., EMNLP 2015, arXiv:1508.04025, section 3.2. Authors' code: github.com/lmthang/nmt.matlab @ 32f8564e,
-        code/layers/attnLayerForward.m, code/layers/distLayerForward.m.
+        Luong et al., EMNLP 2015, arXiv:1508.04025, section 3.2. Authors' code: github.com/lmthang/nmt.matlab @
+        32f8564e, code/layers/attnLayerForward.m, code/layers/distLayerForward.m.
         Deviations: none; as there the product with the Gaussian is not normalised again, positions count from 0 and the
         position is learned through the Gaussian alone.
     """

@@ -27,12 +27,14 @@ class AlibiAttention(nn.Module):
     Args:
         embed_dim: Width of the input and output.
         num_heads: Number of heads.
-        causal: A query sees the keys up to its own position, as in the paper; otherwise distances count both ways alike.
+        causal: A query sees the keys up to its own position, as in the paper; otherwise distances count both ways
+            alike.
         bias: Whether queries, keys, values and the output have a bias.
         dropout: Probability of dropping an attention weight in training.
 
     Shape:
-        ``(N, L, C)`` to ``(N, L, C)``; ``mask`` ``(N, L)`` is boolean, True = may attend; a fully masked row reads zeros.
+        ``(N, L, C)`` to ``(N, L, C)``; ``mask`` ``(N, L)`` is boolean, True = may attend; a fully masked row reads
+        zeros.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``embed_dim``.

@@ -10,11 +10,11 @@ from attnzoo_sequence.ops.attend import attention_weights, merge_heads, visibili
 class CachedAttention(GroupedQueryAttention):
     """Causal grouped-query attention over new tokens and a cache of the tokens before them.
 
-    ``cache' = [cache; (rot(Wk x), Wv x)]``; ``head_h = softmax(rot(q_h) k'_g^T / sqrt(d)) v'_g``; fed in any pieces, the
-    outputs are those of one pass over the whole sequence.
+    ``cache' = [cache; (rot(Wk x), Wv x)]``; ``head_h = softmax(rot(q_h) k'_g^T / sqrt(d)) v'_g``; fed in any pieces,
+    the outputs are those of one pass over the whole sequence.
 
-    The cache is one tensor ``(N, 2, G, S, d)``: keys (after their rotation) and values of ``S`` tokens. Nothing is kept in
-    the block: start with none, and pass the cache that the last call returned.
+    The cache is one tensor ``(N, 2, G, S, d)``: keys (after their rotation) and values of ``S`` tokens. Nothing is
+    kept in the block: start with none, and pass the cache that the last call returned.
 
     Args:
         embed_dim: Width of the input and output.
@@ -71,7 +71,7 @@ class CachedAttention(GroupedQueryAttention):
         return self.output(merge_heads(self.read(query_nhld, key_ngmd, value_ngmd, None))), grown_n2gmd
 
     def attention(self, query_nlc: Tensor, cache_n2gsd: Tensor | None = None) -> dict[str, Tensor]:
-        """Return ``attention`` ``(N, num_heads, L, S + L)``, and ``cache_key`` and ``cache_value`` ``(N, G, S + L, d)``."""
+        """Return ``attention`` ``(N, H, L, S + L)``, and ``cache_key`` and ``cache_value`` ``(N, G, S + L, d)``."""
         query_nhld, grown_n2gmd = self._extend(query_nlc, cache_n2gsd)
         key_ngmd, value_ngmd = grown_n2gmd.unbind(1)
         visible = visibility(query_nhld, key_ngmd, causal=True)

@@ -23,13 +23,13 @@ class GroupedQueryAttention(nn.Module):
         output_bias: Whether the output has a bias.
         causal: A query sees the keys up to its own position.
         rotary_base: Base of the rotary frequencies ``base^(-2i / d)``; None: positions are not told.
-        rotary_layout: Which channels form a pair: ``half`` (i and i + d/2, Hugging Face files) or ``interleaved`` (2i and
-            2i + 1, Meta's files).
+        rotary_layout: Which channels form a pair: ``half`` (i and i + d/2, Hugging Face files) or ``interleaved`` (2i
+            and 2i + 1, Meta's files).
         dropout: Probability of dropping an attention weight in training.
 
     Shape:
-        ``(N, L, C)`` to ``(N, L, C)``; ``mask`` ``(N, L)`` is boolean, True = may attend; a query that sees no key reads
-        zeros.
+        ``(N, L, C)`` to ``(N, L, C)``; ``mask`` ``(N, L)`` is boolean, True = may attend; a query that sees no key
+        reads zeros.
 
     Raises:
         ValueError: The heads do not divide ``embed_dim`` or each other, an odd head with rotary positions.
@@ -95,7 +95,7 @@ class GroupedQueryAttention(nn.Module):
         return {"attention": attention_weights(query_nhld, key_ngld, visible=visible)}
 
     def project(self, query_nlc: Tensor, offset: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Return turned queries ``(N, H, L, d)``, turned keys and values ``(N, G, L, d)``; the first is at ``offset``."""
+        """Return turned queries ``(N, H, L, d)`` and keys ``(N, G, L, d)``, and values; the first is at ``offset``."""
         query_nhld = split_heads(self.norm_query(self.query(query_nlc)), self.num_heads)
         key_ngld = split_heads(self.norm_key(self.key(query_nlc)), self.num_kv_heads)
         value_ngld = split_heads(self.value(query_nlc), self.num_kv_heads)

@@ -32,8 +32,8 @@ class QKNormAttention(GroupedQueryAttention):
         ValueError: An unknown ``norm``; the refusals of grouped-query attention.
 
     Source:
-        Henry et al., "Query-Key Normalization for Transformers", Findings of EMNLP 2020, arXiv:2010.04245; in the form of
-        Qwen3 and OLMo 2: transformers 5.23.0, models/qwen3/modeling_qwen3.py, models/olmo2/modeling_olmo2.py.
+        Henry et al., "Query-Key Normalization for Transformers", Findings of EMNLP 2020, arXiv:2010.04245; in the form
+        of Qwen3 and OLMo 2: transformers 5.23.0, models/qwen3/modeling_qwen3.py, models/olmo2/modeling_olmo2.py.
         Deviations: RMS norms with gains for the paper's L2 norms and one learned scale, as all released models have it.
     """
 

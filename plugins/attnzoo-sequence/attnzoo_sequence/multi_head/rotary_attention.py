@@ -19,7 +19,8 @@ class RotaryAttention(nn.Module):
         num_heads: Number of heads.
         rotary_dim: Number of channels ``r`` of each head that turn, from the first; left out: all.
         rotary_base: Base of the frequencies.
-        rotary_layout: Which channels form a pair: ``interleaved`` (2i and 2i + 1, the paper) or ``half`` (i and i + r/2).
+        rotary_layout: Which channels form a pair: ``interleaved`` (2i and 2i + 1, the paper) or ``half`` (i and i +
+            r/2).
         rotate_values: Turn the values too.
         causal: A query sees the keys up to its own position.
         bias: Whether queries, keys and values have a bias.
@@ -27,14 +28,16 @@ class RotaryAttention(nn.Module):
         dropout: Probability of dropping an attention weight in training.
 
     Shape:
-        ``(N, L, C)`` to ``(N, L, C)``; ``mask`` ``(N, L)`` is boolean, True = may attend; a fully masked row reads zeros.
+        ``(N, L, C)`` to ``(N, L, C)``; ``mask`` ``(N, L)`` is boolean, True = may attend; a fully masked row reads
+        zeros.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``embed_dim``; ``rotary_dim`` is odd or wider than a head.
 
     Source:
         Su et al., "RoFormer", 2021, arXiv:2104.09864, eq. 34.
-        Reference: transformers 5.23.0, models/roformer/modeling_roformer.py, models/gptj/modeling_gptj.py; N(0, 0.02^2).
+        Reference: transformers 5.23.0, models/roformer/modeling_roformer.py, models/gptj/modeling_gptj.py; N(0,
+        0.02^2).
         Deviations: positions are 0, 1, ... also under a padding mask.
     """
 

@@ -10,7 +10,8 @@ from attnzoo_sequence.ops.checks import check_heads, check_positive
 class ShawRelativeAttention(nn.Module):
     """Self-attention that adds to every key and every value a vector learned for its distance from the query.
 
-    ``e_ij = q_i . (k_j + a^K_r) / sqrt(d)``, ``y_i = sum_j softmax_j(e_ij) (v_j + a^V_r)``, ``r = clip(j - i, -k, k) + k``
+    ``e_ij = q_i . (k_j + a^K_r) / sqrt(d)``, ``y_i = sum_j softmax_j(e_ij) (v_j + a^V_r)``,
+    ``r = clip(j - i, -k, k) + k``
 
     Args:
         embed_dim: Width of the input and output.
@@ -21,7 +22,8 @@ class ShawRelativeAttention(nn.Module):
         dropout: Probability of dropping an attention weight in training.
 
     Shape:
-        ``(N, L, C)`` to ``(N, L, C)``; ``mask`` ``(N, L)`` is boolean, True = may attend; a fully masked row reads zeros.
+        ``(N, L, C)`` to ``(N, L, C)``; ``mask`` ``(N, L)`` is boolean, True = may attend; a fully masked row reads
+        zeros.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``embed_dim``; ``max_relative_position`` is not positive.

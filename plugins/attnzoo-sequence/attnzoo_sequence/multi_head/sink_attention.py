@@ -79,9 +79,7 @@ class SinkAttention(GroupedQueryAttention):
         length, dropout = query_nhld.shape[2], self.dropout if self.training else 0.0
         window = self.window_size if self.window_size is not None and self.window_size < length else None
         if window is not None and length > 2 * window:
-            return banded_attend(
-                query_nhld, key_ngmd, value_ngmd, window, mask_nl=mask_nm, dropout=dropout, read=read
-            )
+            return banded_attend(query_nhld, key_ngmd, value_ngmd, window, mask_nl=mask_nm, dropout=dropout, read=read)
         if mask_nm is None and window is None:
             return read(query_nhld, key_ngmd, value_ngmd, causal=True, dropout=dropout)
         visible = visibility(query_nhld, key_ngmd, mask_nm=mask_nm, causal=True, window_size=window)

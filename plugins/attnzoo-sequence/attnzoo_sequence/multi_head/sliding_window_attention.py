@@ -27,8 +27,8 @@ class SlidingWindowAttention(GroupedQueryAttention):
         output_bias: Whether the output has a bias.
         rotary_base: Base of the rotary frequencies; None: positions are not told.
         rotary_layout: Pairs of channels, ``half`` or ``interleaved``.
-        unseeing: What a token reads that sees no key, because all in its window are masked: ``zero``, or ``mean`` of all
-            values, masked ones included, as transformers' eager form does.
+        unseeing: What a token reads that sees no key, because all in its window are masked: ``zero``, or ``mean`` of
+            all values, masked ones included, as transformers' eager form does.
         dropout: Probability of dropping an attention weight in training.
 
     Shape:
@@ -112,8 +112,8 @@ class SlidingWindowAttention(GroupedQueryAttention):
 def _even_read(query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor) -> Tensor:
     """Return the mean of all values, with the gradients that a softmax at equal weights has.
 
-    There a score ``s_j`` moves the mean by ``(v_j - mean) / m``. That is linear in the scores, so the keys are summed first
-    and no ``(l, m)`` tensor is made.
+    There a score ``s_j`` moves the mean by ``(v_j - mean) / m``. That is linear in the scores, so the keys are summed
+    first and no ``(l, m)`` tensor is made.
     """
     repeats = query_nhld.shape[1] // key_ngmd.shape[1]
     key_nhmd, value_nhmd = key_ngmd.repeat_interleave(repeats, dim=1), value_ngmd.repeat_interleave(repeats, dim=1)

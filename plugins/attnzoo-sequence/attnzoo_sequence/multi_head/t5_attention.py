@@ -12,8 +12,8 @@ from attnzoo_sequence.ops.checks import check_heads, check_positive
 class T5Attention(nn.Module):
     """Attention, self or cross, whose scores are not scaled and get a learned bias by distance.
 
-    ``head_h = softmax(q_h k_h^T + table[bucket(j - i), h]) v_h``. Near distances have a bucket each, far ones share buckets
-    that grow with the logarithm; two-way attention has one half of the buckets for keys after the query.
+    ``head_h = softmax(q_h k_h^T + table[bucket(j - i), h]) v_h``. Near distances have a bucket each, far ones share
+    buckets that grow with the logarithm; two-way attention has one half of the buckets for keys after the query.
 
     Args:
         embed_dim: Width of the input and output.
@@ -21,7 +21,8 @@ class T5Attention(nn.Module):
         head_dim: Width of a head; left out: ``embed_dim / num_heads``.
         num_buckets: Number of buckets.
         max_distance: Distance from which all share the last bucket.
-        bidirectional: Buckets on both sides of the query (encoder); False: keys after the query share bucket 0 (decoder).
+        bidirectional: Buckets on both sides of the query (encoder); False: keys after the query share bucket 0
+            (decoder).
         causal: A query sees the keys up to its own position.
         relative_bias: Whether this layer has the table; T5 has it in the first layer of each stack.
         dropout: Probability of dropping an attention weight in training.
@@ -61,7 +62,7 @@ class T5Attention(nn.Module):
             message = f"T5Attention: num_buckets={num_buckets}, expected {4 if bidirectional else 2} or more"
             raise ValueError(message)
         if max_distance <= exact:
-            message = f"T5Attention: max_distance={max_distance} must be over {exact}, the distances with their own bucket"
+            message = f"T5Attention: max_distance={max_distance} must be over {exact}, the exact buckets"
             raise ValueError(message)
         self.num_heads, self.head_dim = num_heads, head_dim or embed_dim // num_heads
         self.num_buckets, self.max_distance, self.bidirectional = num_buckets, max_distance, bidirectional
@@ -115,7 +116,7 @@ class T5Attention(nn.Module):
         return maps if bias is None else maps | {"bias": bias}
 
     def position_bias(self, length: int, keys: int) -> Tensor | None:
-        """Return the bias ``(1, heads, length, keys)``; it depends on the distance alone, so one row of it is looked up."""
+        """Return the bias ``(1, heads, length, keys)``; it depends on the distance alone: one row is looked up."""
         if self.relative_bias is None:
             return None
         distance = torch.arange(1 - length, keys, device=self.relative_bias.weight.device)

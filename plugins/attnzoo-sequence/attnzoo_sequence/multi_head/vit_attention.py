@@ -30,8 +30,8 @@ class ViTAttention(nn.Module):
         dropout: Probability of dropping an attention weight in training.
 
     Shape:
-        ``(N, L, C)`` to ``(N, L, out_dim)``; ``mask`` ``(N, L)`` is boolean, True = may attend; a fully masked row reads
-        zeros.
+        ``(N, L, C)`` to ``(N, L, out_dim)``; ``mask`` ``(N, L)`` is boolean, True = may attend; a fully masked row
+        reads zeros.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``embed_dim`` and ``head_dim`` is left out; an unknown norm.

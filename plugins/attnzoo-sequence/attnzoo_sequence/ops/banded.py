@@ -1,4 +1,4 @@
-"""Causal attention within a window in linear time: blocks of queries against their own and the previous block of keys."""
+"""Causal attention within a window in linear time: a block of queries reads its own and the previous block of keys."""
 
 from collections.abc import Callable
 

@@ -18,8 +18,8 @@ def attend_with_sink(
 ) -> Tensor:
     """Return ``softmax([q k^T / sqrt(d); sink_h])`` without its last column, times the values, by the fused kernel.
 
-    The sink is a key of its own, told by one more channel: the query has ``sink_h sqrt(d)`` there, the sink key 1 and all
-    others 0. It comes first, and a first query that is thrown away keeps the triangle of ``causal`` square.
+    The sink is a key of its own, told by one more channel: the query has ``sink_h sqrt(d)`` there, the sink key 1 and
+    all others 0. It comes first, and a first query that is thrown away keeps the triangle of ``causal`` square.
     """
     scale = query_nhld.shape[-1] ** -0.5
     batch, heads, length, _ = query_nhld.shape

@@ -22,8 +22,8 @@ class LearnedPositions(nn.Module):
         ValueError: A size that is not positive, a negative ``skip``; in the forward pass: too long an input.
 
     Source:
-        Gehring et al., "Convolutional Sequence to Sequence Learning", ICML 2017, arXiv:1705.03122, section 3.1; in the form
-        of BERT and GPT-2: N(0, 0.02^2).
+        Gehring et al., "Convolutional Sequence to Sequence Learning", ICML 2017, arXiv:1705.03122, section 3.1; in the
+        form of BERT and GPT-2: N(0, 0.02^2).
         Deviations: none.
     """
 

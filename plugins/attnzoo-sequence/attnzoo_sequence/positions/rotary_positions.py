@@ -16,8 +16,8 @@ class RotaryPositions(nn.Module):
     Args:
         rotary_dim: Number of channels ``r`` that turn, from the first of a head; even.
         base: Base of the frequencies.
-        layout: Which channels form a pair: ``half`` (i and i + r/2: GPT-NeoX, Hugging Face LLaMA) or ``interleaved`` (2i
-            and 2i + 1: RoFormer, GPT-J, Meta's LLaMA).
+        layout: Which channels form a pair: ``half`` (i and i + r/2: GPT-NeoX, Hugging Face LLaMA) or ``interleaved``
+            (2i and 2i + 1: RoFormer, GPT-J, Meta's LLaMA).
 
     Shape:
         ``(N, H, L, d)`` to ``(N, H, L, d)`` with ``d >= rotary_dim``. ``first`` is the position of the first token.

@@ -22,7 +22,8 @@ class BilinearScore(nn.Module):
         ValueError: A width that is not positive.
 
     Source:
-        Luong et al., "Effective Approaches to Attention-based Neural Machine Translation", EMNLP 2015, arXiv:1508.04025.
+        Luong et al., "Effective Approaches to Attention-based Neural Machine Translation", EMNLP 2015,
+        arXiv:1508.04025.
         Authors' code: github.com/lmthang/nmt.matlab @ 32f8564e; uniform in [-0.1, 0.1].
         Deviations: the matrix acts on the query, ``(W^T q) . k``; the numbers are the same.
     """

@@ -15,7 +15,8 @@ class DotScore(nn.Module):
         query ``(N, L, d)``, key ``(N, M, d)`` to ``(N, L, M)``.
 
     Source:
-        Luong et al., "Effective Approaches to Attention-based Neural Machine Translation", EMNLP 2015, arXiv:1508.04025;
+        Luong et al., "Effective Approaches to Attention-based Neural Machine Translation", EMNLP 2015,
+        arXiv:1508.04025;
         scaled: Vaswani et al., arXiv:1706.03762, eq. 1.
         Deviations: none.
     """

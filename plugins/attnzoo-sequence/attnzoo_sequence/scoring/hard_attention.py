@@ -30,16 +30,17 @@ class HardAttention(nn.Module):
         hidden_dim: Width of the hidden layer of the additive score; left out: ``query_dim``.
 
     Shape:
-        query ``(N, L, query_dim)``, key ``(N, M, key_dim)``, value ``(N, M, E)`` (left out: the keys) to ``(N, L, E)`` and
-        the log-probabilities of the choices ``(N, L)``. ``mask`` ``(N, M)`` is boolean, True = may be chosen; where
+        query ``(N, L, query_dim)``, key ``(N, M, key_dim)``, value ``(N, M, E)`` (left out: the keys) to ``(N, L, E)``
+        and the log-probabilities of the choices ``(N, L)``. ``mask`` ``(N, M)`` is boolean, True = may be chosen; where
         nothing may be chosen zeros are read and the log-probability is 0. ``generator`` seeds what is drawn.
 
     Raises:
         ValueError: An unknown rule or score; a temperature that is not positive.
 
     Source:
-        Xu et al., "Show, Attend and Tell", ICML 2015, arXiv:1502.03044, section 4.1, github.com/kelvinxu/arctic-captions
-        @ f4565bfe; Gumbel: Jang et al., arXiv:1611.01144; straight-through: Bengio et al., arXiv:1308.3432.
+        Xu et al., "Show, Attend and Tell", ICML 2015, arXiv:1502.03044, section 4.1,
+        github.com/kelvinxu/arctic-captions @ f4565bfe; Gumbel: Jang et al., arXiv:1611.01144; straight-through: Bengio
+        et al., arXiv:1308.3432.
         Deviations: evaluation reads the arg-max, not the soft mean; the choice is drawn for each query on its own.
     """
 
@@ -105,7 +106,8 @@ class HardAttention(nn.Module):
 
 
 def reinforce_loss(log_prob_nl: Tensor, cost_n: Tensor, baseline: Tensor | float = 0.0) -> Tensor:
-    """Return the term whose gradient is REINFORCE's: ``mean_n (cost_n - baseline) sum_l log p``, the cost as a constant.
+    """Return the term whose gradient is REINFORCE's: ``mean_n (cost_n - baseline) sum_l log p``, the cost as a
+    constant.
 
     A baseline that does not depend on the choices, such as ``moving_baseline``, lowers the variance and adds no bias.
     """

@@ -22,9 +22,9 @@ class SoftAttention(nn.Module):
         bias: Whether the additive score has a bias.
 
     Shape:
-        query ``(N, L, query_dim)``, key ``(N, M, key_dim)``, value ``(N, M, E)`` to ``(N, L, E)``. Plain mode: no value is
-        given and the keys are read. ``mask`` ``(N, M)`` or ``(N, L, M)`` is boolean, True = may attend; a query that sees
-        no key reads zeros.
+        query ``(N, L, query_dim)``, key ``(N, M, key_dim)``, value ``(N, M, E)`` to ``(N, L, E)``. Plain mode: no
+        value is given and the keys are read. ``mask`` ``(N, M)`` or ``(N, L, M)`` is boolean, True = may attend; a
+        query that sees no key reads zeros.
 
     Raises:
         ValueError: An unknown score; unequal widths for a dot product.
@@ -60,9 +60,7 @@ class SoftAttention(nn.Module):
         if isinstance(self.score, BilinearScore):
             query_nld = self.score.project(query_nld)
         visible = None if visible is None else visible[:, None]
-        read_n1lv = attend(
-            query_nld[:, None], key_nme[:, None], value_nmv[:, None], visible=visible, scale=self.scale
-        )
+        read_n1lv = attend(query_nld[:, None], key_nme[:, None], value_nmv[:, None], visible=visible, scale=self.scale)
         return read_n1lv[:, 0]
 
     def attention(
