@@ -52,7 +52,7 @@ def test_two_stars_at_the_end_choose_everything_below():
 @pytest.mark.parametrize(
     ("at", "text"),
     [
-        ("layer5", "at 'layer5': no module of ResNet matches; did you mean 'layer2' or 'layer1' or 'layer2.1'?"),
+        ("layer5", "at 'layer5': no module of ResNet matches; did you mean 'layer2' or 'layer1'?"),
         ("layer1.0.bm1", "at 'layer1.0.bm1': no module of ResNet matches; did you mean 'layer1.0.bn1'"),
         ("class:BasicBlok", "at 'class:BasicBlok': no module of ResNet matches; did you mean 'class:BasicBlock'?"),
         ("zzz", "at 'zzz': no module of ResNet matches; its parts are conv1, bn1, relu, layer1, layer2, avgpool, fc"),

@@ -134,7 +134,7 @@ class _Bag(nn.Module):
         super().__init__()
         self._state = dict(state)
 
-    def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:
+    def state_dict(self, *_: Any, **__: Any) -> Any:
         return self._state
 
 
@@ -149,13 +149,16 @@ def _record(item: Insertion) -> dict[str, Any]:
 
 
 def _place(record: Mapping[str, Any], path: Path | str) -> Place:
+    fields: dict[str, Any] = {key: _tupled(value) for key, value in record.items() if key not in ("block", "digest")}
     try:
-        fields = {key: value for key, value in record.items() if key not in ("block", "digest")}
-        fields["view"] = View(**fields["view"])
-        return Place(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
-    except (TypeError, KeyError, AttributeError) as error:
+        return Place(**{**fields, "view": View(**fields["view"])})
+    except (TypeError, KeyError) as error:
         message = f"{path}: the description of its blocks is damaged ({error})"
         raise WeightsError(message) from error
+
+
+def _tupled(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _digest(site: nn.Module) -> str:

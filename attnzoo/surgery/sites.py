@@ -157,9 +157,10 @@ def _name_hints(host: nn.Module, pattern: str) -> list[str]:
     deeper = f"**.{pattern}"
     if not pattern.startswith(("re:", "**")) and any(re.fullmatch(glob_regex(deeper), name) for name in names):
         return [deeper]
+    level = [name for name in names if name.count(".") == pattern.count(".")]
     by_last = {name.rpartition(".")[2]: name for name in reversed(names)}
     last = near_matches(pattern.rpartition(".")[2], by_last)
-    return list(dict.fromkeys([*near_matches(pattern, names), *(by_last[hit] for hit in last)]))[:3]
+    return near_matches(pattern, level) or near_matches(pattern, names) or [by_last[hit] for hit in last]
 
 
 def _class_hints(host: nn.Module, class_name: str) -> list[str]:

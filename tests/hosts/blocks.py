@@ -46,13 +46,13 @@ def gate(site: Site) -> nn.Module:
         return Gate(site.channels)
 
 
-def order(name: str, **changes: object) -> Order:
+def order(name: str, /, **changes: object) -> Order:
     """Return an order for a Gate at the usual sites of a host."""
     defaults: dict[str, object] = {"make": gate, "at": SITES[name], "view": "map"}
     return Order(**{**defaults, **changes})
 
 
-def put(host: nn.Module, name: str, **changes: object) -> Report:
+def put(host: nn.Module, name: str, /, **changes: object) -> Report:
     return insert(host, order(name, **changes))
 
 

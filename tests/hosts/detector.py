@@ -64,7 +64,7 @@ class Head(nn.Module):
         flat = torch.cat([x.flatten(2) for x in maps], 2)
         if self.training:
             return flat, maps
-        if self.shape != flat.shape:
+        if self.shape != flat.shape or self.anchors.dtype != flat.dtype:
             self.anchors = torch.arange(flat.shape[-1], device=flat.device, dtype=flat.dtype)
             self.shape = flat.shape
         return flat + self.anchors, maps
