@@ -14,14 +14,14 @@ def to_clips(x_fchw: Tensor, num_frames: int, name: str) -> Tensor:
     if frames % num_frames:
         message = f"{name}: the input has {frames} frames, expected a multiple of num_frames={num_frames}"
         raise ValueError(message)
-    return x_fchw.unflatten(0, (frames // num_frames, num_frames))
+    return x_fchw.view(frames // num_frames, num_frames, *x_fchw.shape[1:])
 
 
 def filter_frames(x_ntchw: Tensor, taps: list[Tensor]) -> Tensor:
     """Return the correlation along time of ``x_ntchw`` with ``taps``, frames before and behind the clip being zero.
 
     Tap ``k`` multiplies the frame ``k - len(taps) // 2`` steps later and has a shape that broadcasts to
-    ``(N, T, C, H, W)``. Sums of shifted frames need no transposed copy of the clip, which a convolution along time does.
+    ``(N, T, C, H, W)``. Sums of shifted frames need no transposed copy of the clip, as a convolution along time does.
     """
     frames, centre = x_ntchw.shape[1], len(taps) // 2
     y_ntchw = x_ntchw * taps[centre]

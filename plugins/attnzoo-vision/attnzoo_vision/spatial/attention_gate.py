@@ -67,7 +67,7 @@ class AttentionGate(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights as the authors do: Kaiming normal, scales of the norm around 1, biases by torch's default."""
+        """Draw the weights as the authors do: Kaiming normal, scales of the norm around 1, biases of torch."""
         for layer in (self.theta, self.phi, self.psi, self.project):
             nn.init.kaiming_normal_(layer.weight)
         nn.init.normal_(self.norm.weight, 1.0, 0.02)

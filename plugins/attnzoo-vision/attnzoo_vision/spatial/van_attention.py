@@ -53,7 +53,7 @@ class VANAttention(nn.Module):
         return y_nchw + x_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
-        """Return ``weight``, what each projected value is multiplied by, and the product ``attended``, ``(N, C, H, W)``."""
+        """Return ``weight``, a factor for each projected value, and the product ``attended``, ``(N, C, H, W)``."""
         hidden_nchw = F.gelu(self.project_in(x_nchw))
         weight_nchw = self.lka.attention(hidden_nchw)["weight"]
         return {"weight": weight_nchw, "attended": hidden_nchw * weight_nchw}

@@ -34,9 +34,7 @@ class VANBlock(nn.Module):
         Deviations: none. The scales start at 0.01.
     """
 
-    def __init__(
-        self, channels: int, *, mlp_ratio: float = 4.0, dropout: float = 0.0, drop_path: float = 0.0
-    ) -> None:
+    def __init__(self, channels: int, *, mlp_ratio: float = 4.0, dropout: float = 0.0, drop_path: float = 0.0) -> None:
         super().__init__()
         at_least("VANBlock", 1, channels=channels)
         hidden = int(channels * mlp_ratio)

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.segmentation import ConvNorm
-from attnzoo_vision.ops.pooling import global_mean
 
 
 class AttentionRefinement(nn.Module):
@@ -49,7 +49,7 @@ class AttentionRefinement(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the refined feature."""
-        feature_nohw = self.conv(x_nchw)
+        feature_nohw: Tensor = self.conv(x_nchw)
         return feature_nohw * self._weight(feature_nohw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:

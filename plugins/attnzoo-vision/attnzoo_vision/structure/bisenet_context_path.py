@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.require import at_least, one_of
 from attnzoo_vision.ops.segmentation import ConvNorm
-from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.structure.bisenet_arm import AttentionRefinement
 
 
@@ -70,9 +70,7 @@ class ContextPath(nn.Module):
         self.deep_arm.reset_parameters()
         self.arm.reset_parameters()
 
-    def forward(
-        self, x_nchw: Tensor, deep_nkhw: Tensor, size: tuple[int, int] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x_nchw: Tensor, deep_nkhw: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
         """Return the context and the deep context."""
         height, width = x_nchw.shape[2:]
         mean_no = self.context_norm(self.context(global_mean(deep_nkhw)))

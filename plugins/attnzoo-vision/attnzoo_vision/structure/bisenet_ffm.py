@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.segmentation import ConvNorm
-from attnzoo_vision.ops.pooling import global_mean
 
 
 class FeatureFusion(nn.Module):
@@ -51,7 +51,7 @@ class FeatureFusion(nn.Module):
 
     def forward(self, spatial_nahw: Tensor, context_nbhw: Tensor) -> Tensor:
         """Return the fused feature."""
-        feature_nohw = self.fuse(torch.cat((spatial_nahw, context_nbhw), dim=1))
+        feature_nohw: Tensor = self.fuse(torch.cat((spatial_nahw, context_nbhw), dim=1))
         return feature_nohw * (1.0 + self._weight(feature_nohw))
 
     def attention(self, spatial_nahw: Tensor, context_nbhw: Tensor) -> dict[str, Tensor]:

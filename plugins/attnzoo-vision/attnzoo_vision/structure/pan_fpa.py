@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.segmentation import ConvNorm
-from attnzoo_vision.ops.pooling import global_mean
 
 _KERNELS = (7, 5, 3)
 
@@ -60,7 +60,7 @@ class FeaturePyramidAttention(nn.Module):
         levels = [x_nchw]
         for down in self.down:
             levels.append(down(levels[-1]))
-        merged = self.lateral[2](levels[3])
+        merged: Tensor = self.lateral[2](levels[3])
         for i in (2, 1, 0):
             height, width = levels[i].shape[2:]
             merged = torch.relu(self.up_norm[i](self.up[i](merged)[..., :height, :width]))

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.segmentation import ConvNorm
-from attnzoo_vision.ops.pooling import global_mean
 
 
 class GlobalAttentionUpsample(nn.Module):
@@ -21,7 +21,7 @@ class GlobalAttentionUpsample(nn.Module):
             Without, both have one size, and a 1x1 convolution does.
 
     Shape:
-        ``x_nchw`` ``(N, C, H, W)`` and ``fine_nfhw`` ``(N, fine_channels, 2 H, 2 W)``, or one row or column less, to the
+        ``x_nchw`` ``(N, C, H, W)`` and ``fine_nfhw`` ``(N, fine_channels, 2 H, 2 W)``, or a row or column less, to the
         shape of ``fine_nfhw``; without ``upsample`` ``(N, fine_channels, H, W)``. Any H and W from 1 on.
 
     Raises:

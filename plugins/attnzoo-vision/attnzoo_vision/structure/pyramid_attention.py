@@ -25,7 +25,7 @@ class PyramidAttention(nn.Module):
         softmax_scale: Factor ``s`` of the logits.
         residual_scale: Factor ``r`` of the input.
         hard: Take the best patch alone instead of the weighted mean; it trains the values only.
-        exact_scale: Sample the smaller copies at steps of exactly 1/0.9, ..., as current torch does, instead of at steps
+        exact_scale: Sample the smaller copies at steps of exactly 1/0.9, ..., as current torch does, instead of steps
             that fit their rounded size, as torch did for the authors.
 
     Shape:
@@ -37,7 +37,7 @@ class PyramidAttention(nn.Module):
     Source:
         Mei et al., "Pyramid Attention Networks for Image Restoration", arXiv:2004.13824, eq. 4-6.
         Authors' code: github.com/SHI-Labs/Pyramid-Attention-Networks @ a267cf8, SR/code/model/attention.py.
-        Deviations: none. Overlaps are divided by 4 in place of 9, as there. The default resizing is that of their torch.
+        Deviations: none. Overlaps are divided by 4 in place of 9, as there. The default resizing is their torch's.
     """
 
     norm_floor: Tensor
@@ -82,13 +82,14 @@ class PyramidAttention(nn.Module):
             rebuilt_nle = self._weights(query_nld, key_nmd) @ value_nme
         else:
             rebuilt_nle = attend(query_nld, key_nmd, value_nme, self.softmax_scale)
-        y_nchw = F.fold(rebuilt_nle.transpose(1, 2), list(x_nchw.shape[2:]), _PATCH, padding=1) / _OVERLAP
+        y_nchw = F.fold(rebuilt_nle.transpose(1, 2), tuple(x_nchw.shape[2:]), _PATCH, padding=1) / _OVERLAP
         return y_nchw + self.residual_scale * x_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``patch``, the weights of all patches of all sizes at each pixel, ``(N, M, H, W)``."""
         query_nld, key_nmd, _ = self._patches(x_nchw)
-        return {"patch": self._weights(query_nld, key_nmd).transpose(1, 2).unflatten(2, x_nchw.shape[2:])}
+        weight_nml = self._weights(query_nld, key_nmd).transpose(1, 2)
+        return {"patch": weight_nml.reshape(*weight_nml.shape[:2], *x_nchw.shape[2:])}
 
     def _weights(self, query_nld: Tensor, key_nmd: Tensor) -> Tensor:
         weight_nlm = (self.softmax_scale * (query_nld @ key_nmd.transpose(1, 2))).softmax(-1)

@@ -97,7 +97,7 @@ def _check(channels: int, out_channels: int, depth: int, stride: int, form: str)
     one_of("STDCModule", "form", form, ("cat", "add"))
     message = ""
     if out_channels % 2 ** (depth - 1):
-        message = f"STDCModule: out_channels={out_channels} is not a multiple of {2 ** (depth - 1)}, as depth={depth} needs"
+        message = f"STDCModule: out_channels={out_channels} is no multiple of {2 ** (depth - 1)} (depth={depth})"
     elif form == "add" and stride == 1 and channels != out_channels:
         message = f"STDCModule: form='add' with stride=1 needs out_channels={out_channels} equal to channels={channels}"
     if message:

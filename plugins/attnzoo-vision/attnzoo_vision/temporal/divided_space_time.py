@@ -10,8 +10,8 @@ from attnzoo_vision.ops.vit import MLP, SelfAttention, check_layer, init_linear
 class DividedSpaceTime(nn.Module):
     """Attend along time at each place, then over the places of each frame, then apply an MLP.
 
-    ``u = x + W attend_t(LN(x))``, ``v = u + attend_s(LN([cls, u]))``, ``y = v + mlp(LN(v))``; the class token takes part
-    in the second alone, once in each frame, and gets the mean over frames
+    ``u = x + W attend_t(LN(x))``, ``v = u + attend_s(LN([cls, u]))``, ``y = v + mlp(LN(v))``; the class token takes
+    part in the second alone, once in each frame, and gets the mean over frames
 
     Args:
         embed_dim: Channels of the tokens.
@@ -71,12 +71,12 @@ class DividedSpaceTime(nn.Module):
         x_ntlc = self._attend_time(x_ntlc)
         frames_fmc = self._with_class(x_ntlc, class_nc)
         branch_fmc = self._drop(self.space_attention(self.space_norm(frames_fmc)))
-        branch_ntmc = branch_fmc.unflatten(0, x_ntlc.shape[:2])
+        branch_ntmc = torch.unflatten(branch_fmc, 0, x_ntlc.shape[:2])
         x_ntlc = x_ntlc + branch_ntmc[:, :, 1:]
         class_nc = class_nc + branch_ntmc[:, :, 0].mean(dim=1)
         tokens_nmc = torch.cat((class_nc[:, None], x_ntlc.flatten(1, 2)), dim=1)
         tokens_nmc = tokens_nmc + self._drop(self.mlp(self.mlp_norm(tokens_nmc)))
-        return tokens_nmc[:, 1:].unflatten(1, x_ntlc.shape[1:3]), tokens_nmc[:, 0]
+        return torch.unflatten(tokens_nmc[:, 1:], 1, x_ntlc.shape[1:3]), tokens_nmc[:, 0]
 
     def attention(self, x_ntlc: Tensor, class_nc: Tensor) -> dict[str, Tensor]:
         """Return ``time``, the weights of all frames at each patch and frame, ``(N, L, heads, T, T)``.
@@ -89,8 +89,8 @@ class DividedSpaceTime(nn.Module):
             self.space_norm(self._with_class(self._attend_time(x_ntlc), class_nc))
         )
         return {
-            "time": time_pgts.unflatten(0, (samples, patches)),
-            "space": space_fgms.unflatten(0, (samples, frames)),
+            "time": torch.unflatten(time_pgts, 0, (samples, patches)),
+            "space": torch.unflatten(space_fgms, 0, (samples, frames)),
         }
 
     def _columns(self, x_ntlc: Tensor) -> Tensor:
@@ -99,8 +99,8 @@ class DividedSpaceTime(nn.Module):
         return normalised_ntlc.transpose(1, 2).flatten(0, 1)
 
     def _attend_time(self, x_ntlc: Tensor) -> Tensor:
-        branch_ptc = self.time_project(self._drop(self.time_attention(self._columns(x_ntlc))))
-        return x_ntlc + branch_ptc.unflatten(0, (x_ntlc.shape[0], x_ntlc.shape[2])).transpose(1, 2)
+        branch_ptc: Tensor = self.time_project(self._drop(self.time_attention(self._columns(x_ntlc))))
+        return x_ntlc + torch.unflatten(branch_ptc, 0, (x_ntlc.shape[0], x_ntlc.shape[2])).transpose(1, 2)
 
     def _with_class(self, x_ntlc: Tensor, class_nc: Tensor) -> Tensor:
         class_nt1c = class_nc[:, None, None].expand(-1, x_ntlc.shape[1], -1, -1)

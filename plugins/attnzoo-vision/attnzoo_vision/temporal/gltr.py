@@ -41,8 +41,8 @@ class GLTR(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights of the pyramid: small and normal, as the authors do."""
-        for conv in self.convs:
-            nn.init.normal_(conv.weight, std=0.001)
+        for weight in self.convs.parameters():
+            nn.init.normal_(weight, std=0.001)
 
     def forward(self, x_ntc: Tensor) -> Tensor:
         """Return one vector for each clip."""

@@ -10,8 +10,8 @@ from attnzoo_vision.ops.require import at_least
 class MotionExcitation(nn.Module):
     """Scale each channel by a weight computed from how its features change until the next frame.
 
-    ``y_t = x_t + x_t (sigmoid(BN(V mean_hw(dw3x3(s_(t+1)) - s_t))) - 1/2)``, ``s = BN(W x)``; the last frame has no next
-    one, its difference is 0
+    ``y_t = x_t + x_t (sigmoid(BN(V mean_hw(dw3x3(s_(t+1)) - s_t))) - 1/2)``, ``s = BN(W x)``; the last frame has no
+    next one, its difference is 0
 
     Args:
         channels: Channels of the input.
@@ -26,7 +26,7 @@ class MotionExcitation(nn.Module):
 
     Source:
         Li et al., "TEA: Temporal Excitation and Aggregation for Action Recognition", CVPR 2020, arXiv:2004.01398,
-        eq. 1-6. Authors' code: github.com/Phoenix1327/tea-action-recognition @ f59e2f8, ops/tea50_8f.py, class MEModule.
+        eq. 1-6. Authors' code: github.com/Phoenix1327/tea-action-recognition @ f59e2f8, ops/tea50_8f.py, MEModule.
         Deviations: none. The mean of the depthwise convolution is computed from nine sums, without the convolution; in
         evaluation from sums of the input.
     """
@@ -74,7 +74,7 @@ class MotionExcitation(nn.Module):
         norm = self.squeeze_norm
         if norm.training or norm.running_mean is None or norm.running_var is None:
             return window_sums(norm(self.squeeze(x_fchw)))
-        sums_frkk = self.squeeze(window_sums(x_fchw))
+        sums_frkk: Tensor = self.squeeze(window_sums(x_fchw))
         height, width = x_fchw.shape[2:]
         rows_k = torch.tensor([height - 1, height, height - 1], dtype=sums_frkk.dtype, device=sums_frkk.device)
         columns_k = torch.tensor([width - 1, width, width - 1], dtype=sums_frkk.dtype, device=sums_frkk.device)
