@@ -36,7 +36,7 @@ def sample_levels(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight
 
 
 def ring_offsets(heads: int, levels: int, points: int) -> Tensor:
-    """Return the initial offsets ``(heads, levels, points, 2)``: a direction for each head, point p at distance p + 1."""
+    """Return the initial offsets ``(heads, levels, points, 2)``: a ray for each head, point p at distance p + 1."""
     angle_g = torch.arange(heads, dtype=torch.float32) * (2.0 * torch.pi / heads)
     direction_g2 = torch.stack([angle_g.cos(), angle_g.sin()], dim=1)
     direction_g2 = direction_g2 / direction_g2.abs().amax(dim=1, keepdim=True)

@@ -9,7 +9,8 @@ from attnzoo_vision.ops.tokens import is_channels_last
 
 def split_heads(x_nlc: Tensor, heads: int) -> Tensor:
     """Return ``(N, heads, L, C / heads)``, a view."""
-    return x_nlc.unflatten(2, (heads, -1)).transpose(1, 2)
+    y: Tensor = x_nlc.unflatten(2, (heads, -1)).transpose(1, 2)
+    return y
 
 
 def merge_heads(y_ngld: Tensor) -> Tensor:
@@ -20,8 +21,10 @@ def merge_heads(y_ngld: Tensor) -> Tensor:
 def heads_to_map(y_ngld: Tensor, like_nchw: Tensor) -> Tensor:
     """Return the map ``(N, heads * D, H, W)`` in the memory layout of ``like_nchw``, whose H and W it has."""
     if is_channels_last(like_nchw):
-        return merge_heads(y_ngld).transpose(1, 2).unflatten(2, like_nchw.shape[2:])
-    return y_ngld.transpose(2, 3).flatten(1, 2).contiguous().unflatten(2, like_nchw.shape[2:])
+        y: Tensor = merge_heads(y_ngld).transpose(1, 2).unflatten(2, like_nchw.shape[2:])
+        return y
+    y: Tensor = y_ngld.transpose(2, 3).flatten(1, 2).contiguous().unflatten(2, like_nchw.shape[2:])
+    return y
 
 
 def attend_heads(

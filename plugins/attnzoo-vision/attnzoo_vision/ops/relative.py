@@ -31,9 +31,8 @@ def attend_relative(
     The row and column logits become further features of the query; the key has a one in its own row and column there.
     """
     rows, columns = row_nglk.shape[-1], column_nglk.shape[-1]
-    options = {"dtype": key_ngmd.dtype, "device": key_ngmd.device}
-    row_mk = torch.eye(rows, **options).repeat_interleave(columns, dim=0)
-    column_mk = torch.eye(columns, **options).repeat(rows, 1)
+    row_mk = torch.eye(rows, dtype=key_ngmd.dtype, device=key_ngmd.device).repeat_interleave(columns, dim=0)
+    column_mk = torch.eye(columns, dtype=key_ngmd.dtype, device=key_ngmd.device).repeat(rows, 1)
     place_ngmk = torch.cat([row_mk, column_mk], dim=1).expand(*key_ngmd.shape[:-1], -1)
     query = torch.cat([query_ngld * scale, row_nglk.to(query_ngld.dtype), column_nglk.to(query_ngld.dtype)], dim=-1)
     return attend_heads(query, torch.cat([key_ngmd, place_ngmk], dim=-1), value_ngme, scale=1.0)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def at_least(block: str, minimum: float, **values: float | Sequence[float] | None) -> None:
-    """Raise ValueError for the first of ``values`` below ``minimum``; None passes, of a sequence every number counts."""
+    """Raise ValueError for the first of ``values`` below ``minimum``; None passes, sequences by each number."""
     for name, value in values.items():
         numbers = () if value is None else value if isinstance(value, Sequence) else (value,)
         if any(number < minimum for number in numbers):

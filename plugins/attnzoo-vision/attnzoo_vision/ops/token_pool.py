@@ -21,7 +21,8 @@ def lead_query(tokens_nlc: Tensor, qkv: nn.Linear, heads: int) -> Tensor:
     """Return the query of the first token, ``(N, heads, D)``."""
     width = qkv.out_features // 3
     bias = None if qkv.bias is None else qkv.bias[:width]
-    return F.linear(tokens_nlc[:, 0], qkv.weight[:width], bias).unflatten(1, (heads, -1))
+    y: Tensor = F.linear(tokens_nlc[:, 0], qkv.weight[:width], bias).unflatten(1, (heads, -1))
+    return y
 
 
 def lead_weights(tokens_nlc: Tensor, qkv: nn.Linear, heads: int) -> Tensor:

@@ -13,9 +13,9 @@ from attnzoo_vision.ops.token_pool import lead_values, lead_weights, with_lead
 class AttentionPool2d(nn.Module):
     """Pool a map by multi-head attention from the mean of its pixels, with learned positions.
 
-    ``y = W_o softmax(q_0 K^T / sqrt(d)) V + b_o`` over the tokens ``[mean(x), x_1, ..., x_HW] + position``. Neither keys
-    nor values are computed: the query goes through the transposed key projection, the weighted tokens through the value
-    projection.
+    ``y = W_o softmax(q_0 K^T / sqrt(d)) V + b_o`` over the tokens ``[mean(x), x_1, ..., x_HW] + position``. Neither
+    keys nor values are computed: the query goes through the transposed key projection, the weighted tokens through
+    the value projection.
 
     Args:
         channels: Channels of the input.
@@ -29,8 +29,8 @@ class AttentionPool2d(nn.Module):
         dropout: Probability of dropping an element in front of the last projection.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, out_channels)``, without ``pool`` to ``(N, out_channels, H, W)``; any H and W from 1 on
-        (positions are resized bicubically).
+        ``(N, C, H, W)`` to ``(N, out_channels)``, without ``pool`` to ``(N, out_channels, H, W)``; any H and W from 1
+        on (positions are resized bicubically).
 
     Raises:
         ValueError: ``num_heads`` does not divide ``embed_dim``, or a size is too small.
@@ -39,7 +39,7 @@ class AttentionPool2d(nn.Module):
         Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
         arXiv:2103.00020, sec. 2.4. Authors' code: github.com/openai/CLIP @ d05afc4, clip/model.py, class
         AttentionPool2d; options as in timm 1.0.31, attention_pool2d.py.
-        Deviations: one projection for queries, keys and values, in another order of products; the numbers are the same.
+        Deviations: one projection for queries, keys and values, in another order of products; same numbers.
     """
 
     def __init__(
@@ -89,7 +89,8 @@ class AttentionPool2d(nn.Module):
         query, key, value = self._heads(tokens_nlc)
         y_nle = merge_heads(attend_heads(query, key, value, scale=query.shape[3] ** -0.5))
         y_nlo: Tensor = self.projection(self.dropout(y_nle))
-        return y_nlo[:, 1:].transpose(1, 2).unflatten(2, x_nchw.shape[2:])
+        y: Tensor = y_nlo[:, 1:].transpose(1, 2).unflatten(2, x_nchw.shape[2:])
+        return y
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weights of the tokens (the pixels behind the leading one) for the attending ones."""
@@ -104,7 +105,7 @@ class AttentionPool2d(nn.Module):
         return query, key, value
 
     def _tokens(self, x_nchw: Tensor) -> Tensor:
-        position_lc = self.position
+        position_lc: Tensor = self.position
         size = tuple(x_nchw.shape[2:])
         if size != self.feature_size:
             map_1chw = position_lc[1:].t().unflatten(1, self.feature_size).unsqueeze(0)

@@ -26,8 +26,8 @@ class AxialBlock(nn.Module):
         ``stride``.
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``hidden_channels`` into heads of even width, or an axis is longer than
-            ``kernel_size``.
+        ValueError: ``num_heads`` does not divide ``hidden_channels`` into heads of even width, or an axis is longer
+            than ``kernel_size``.
 
     Source:
         Wang et al., "Axial-DeepLab: Stand-Alone Axial-Attention for Panoptic Segmentation", ECCV 2020,
@@ -56,10 +56,11 @@ class AxialBlock(nn.Module):
                 f"AxialBlock: num_heads={num_heads} does not divide hidden_channels={hidden} into heads of even width"
             )
             raise ValueError(message)
-        options = {"num_heads": num_heads, "kernel_size": kernel_size}
         self.reduce = ConvUnit(channels, hidden)
-        self.height = PositionSensitiveAxialAttention(hidden, **options)
-        self.width = PositionSensitiveAxialAttention(hidden, axis="width", stride=stride, **options)
+        self.height = PositionSensitiveAxialAttention(hidden, num_heads=num_heads, kernel_size=kernel_size)
+        self.width = PositionSensitiveAxialAttention(
+            hidden, num_heads=num_heads, kernel_size=kernel_size, axis="width", stride=stride
+        )
         self.expand = ConvUnit(hidden, out, relu=False)
         self.shortcut: ConvUnit | None = None
         if stride != 1 or out != channels:

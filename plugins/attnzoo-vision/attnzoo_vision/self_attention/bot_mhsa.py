@@ -131,4 +131,5 @@ class BotMHSA(nn.Module):
         """Return the keys plus their absolute places, so that one product gives both logits."""
         height, width = x_nchw.shape[2:]
         place_hwd = self.height[:height, None] + self.width[None, :width]
-        return key_ngld + place_hwd.flatten(0, 1) * (self.position_scale / self.scale)
+        y: Tensor = key_ngld + place_hwd.flatten(0, 1) * (self.position_scale / self.scale)
+        return y

@@ -13,7 +13,7 @@ class CoTLayer(nn.Module):
     """Sum values over each pixel's neighbourhood with weights from the pixel and its context; mix with the context.
 
     ``k = relu(norm(conv_k x))``, ``w = group_norm(W2 relu(norm(W1 [x, k])))``,
-    ``d = silu(norm(sum_tap w_tap shift_tap(norm(V x))))``, ``y = a_d d + a_k k`` with ``a = softmax(fusion(mean(d + k)))``.
+    ``d = silu(norm(sum_tap w_tap shift_tap(norm(V x))))``, ``y = a_d d + a_k k``, ``a = softmax(fusion(mean(d + k)))``.
     The weights are not normalised by a softmax; channels ``c`` and ``c + C / 8`` share them.
 
     Args:
@@ -54,7 +54,8 @@ class CoTLayer(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the mix of the dynamic sums and the static context."""
-        return self.fusion(*self._maps(x_nchw))
+        y: Tensor = self.fusion(*self._maps(x_nchw))
+        return y
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``fusion``, the weights of the dynamic and the static map of each channel."""

@@ -13,7 +13,7 @@ class CoXtLayer(nn.Module):
     """Sum values over each pixel's neighbourhood with weights from the pixel and its context, in two channel groups.
 
     ``k = relu(norm(conv_k x))``, ``w = group_norm(W2 relu(norm(W1 [x_0, k_0, x_1, k_1, ...])))``,
-    ``d = silu(norm(sum_tap w_tap shift_tap(norm(V x))))``, ``y = a_d d + a_k k`` with ``a = softmax(fusion(mean(d + k)))``.
+    ``d = silu(norm(sum_tap w_tap shift_tap(norm(V x))))``, ``y = a_d d + a_k k``, ``a = softmax(fusion(mean(d + k)))``.
     ``W1``, ``W2`` and ``V`` have two groups, ``conv_k`` eight. No softmax over the weights; within a group, channels
     ``c`` and ``c + C / 16`` share them.
 
@@ -55,7 +55,8 @@ class CoXtLayer(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the mix of the dynamic sums and the static context."""
-        return self.fusion(*self._maps(x_nchw))
+        y: Tensor = self.fusion(*self._maps(x_nchw))
+        return y
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``fusion``, the weights of the dynamic and the static map of each channel."""

@@ -125,7 +125,7 @@ class DATDeformAttn(nn.Module):
         return y_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
-        """Return ``weight``, of every point for every position and head, and the points: ``place``, ``grid``, as (y, x)."""
+        """Return ``weight`` of every point for every position and head; the points: ``place``, ``grid``, as (y, x)."""
         _, query, key, _, bias, place_bhw2, grid_hw2 = self._parts(x_nchw)
         place = place_bhw2.unflatten(0, (x_nchw.shape[0], self.groups))
         weight = attention_map(query, key, scale=self.scale, bias=bias)
@@ -195,7 +195,9 @@ class DATDeformAttn(nn.Module):
             step_blm2 = 4.0 * step_blm2
             step_blm2 = torch.sign(step_blm2) * torch.log2(step_blm2.abs() + 1.0) / 3.0
             bias_blmg = self.contract(torch.relu(self.expand(step_blm2)))
-            return bias_blmg.permute(0, 3, 1, 2).unflatten(0, (samples, self.groups)).flatten(1, 2)
+            y: Tensor = bias_blmg.permute(0, 3, 1, 2).unflatten(0, (samples, self.groups)).flatten(1, 2)
+            return y
         table_bghw = self.table.unflatten(0, (self.groups, -1)).repeat(samples, 1, 1, 1).to(step_blm2.dtype)
         bias_bglm = F.grid_sample(table_bghw, 0.5 * step_blm2.flip(3), align_corners=True)
-        return bias_bglm.unflatten(0, (samples, self.groups)).flatten(1, 2).to(x_nchw.dtype)
+        y: Tensor = bias_bglm.unflatten(0, (samples, self.groups)).flatten(1, 2).to(x_nchw.dtype)
+        return y

@@ -10,8 +10,8 @@ from attnzoo_vision.ops.require import at_least, divides
 class MSDeformAttn(nn.Module):
     """Attend to a few learned places around a reference point, on each of several maps.
 
-    ``y_i = W_out [sum_lp a_iglp v_lg(r_il + o_iglp / size_l)]_g + b``; offsets ``o`` and weights ``a`` (softmax over all
-    levels and points of a head) are linear in the query. With a reference box, offsets are in half boxes:
+    ``y_i = W_out [sum_lp a_iglp v_lg(r_il + o_iglp / size_l)]_g + b``; offsets ``o`` and weights ``a`` (softmax over
+    all levels and points of a head) are linear in the query. With a reference box, offsets are in half boxes:
     ``r_xy + o / points * r_wh / 2``.
 
     Args:
@@ -23,12 +23,12 @@ class MSDeformAttn(nn.Module):
 
     Shape:
         query ``(N, L, C)``, reference ``(N, L, V, 2)`` (x, y in 0..1) or ``(N, L, V, 4)`` (box: x, y, w, h), value
-        ``(N, S, C)``, the maps one after the other, to ``(N, L, C)``. Optional ``mask`` ``(N, S)``, True where the value
-        counts (padding contributes zero), and ``level_shapes`` ``(V, 2)``.
+        ``(N, S, C)``, the maps one after the other, to ``(N, L, C)``. Optional ``mask`` ``(N, S)``, True where the
+        value counts (padding contributes zero), and ``level_shapes`` ``(V, 2)``.
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``embed_dim``, level_shapes are missing or do not sum to S, or the last
-            axis of the reference is neither 2 nor 4.
+        ValueError: ``num_heads`` does not divide ``embed_dim``, level_shapes are missing or do not sum to S, or the
+            last axis of the reference is neither 2 nor 4.
 
     Source:
         Zhu et al., "Deformable DETR: Deformable Transformers for End-to-End Object Detection", ICLR 2021,
@@ -118,7 +118,8 @@ class MSDeformAttn(nn.Module):
 
     def _weights(self, query_nlc: Tensor) -> Tensor:
         logits_nlgk = self.weight(query_nlc).unflatten(2, (self.num_heads, -1))
-        return torch.softmax(logits_nlgk, dim=3).unflatten(3, (self.num_levels, self.num_points))
+        y: Tensor = torch.softmax(logits_nlgk, dim=3).unflatten(3, (self.num_levels, self.num_points))
+        return y
 
     def _places(self, query_nlc: Tensor, reference_nlvk: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
         shape = (self.num_heads, self.num_levels, self.num_points, 2)
@@ -126,9 +127,11 @@ class MSDeformAttn(nn.Module):
         reference_nl1v1k = reference_nlvk[:, :, None, :, None, :]
         if reference_nlvk.shape[3] == 2:
             size_v12 = query_nlc.new_tensor([[[width, height]] for height, width in sizes])
-            return reference_nl1v1k + offset_nlgvp2 / size_v12
+            y: Tensor = reference_nl1v1k + offset_nlgvp2 / size_v12
+            return y
         if reference_nlvk.shape[3] == 4:
             box_nl1v12 = reference_nl1v1k[..., 2:] * (0.5 / self.num_points)
-            return reference_nl1v1k[..., :2] + offset_nlgvp2 * box_nl1v12
+            y: Tensor = reference_nl1v1k[..., :2] + offset_nlgvp2 * box_nl1v12
+            return y
         message = f"MSDeformAttn: reference has {reference_nlvk.shape[3]} numbers, expected 2 (point) or 4 (box)"
         raise ValueError(message)

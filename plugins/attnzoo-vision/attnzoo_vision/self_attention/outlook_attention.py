@@ -8,7 +8,7 @@ from attnzoo_vision.ops.require import at_least, divides
 
 
 class OutlookAttention(nn.Module):
-    """Sum over all windows: in each, every position is a weighted sum of the values there, with weights from its centre.
+    """Sum over all windows: in each, every position is a weighted sum of the values, with weights from the centre.
 
     ``y = W_o fold(a v) + b_o``, ``a_window = softmax_j(scale (W_a mean(x) + b_a))_ij`` for positions i and j of the
     window; the mean is over the ``stride`` x ``stride`` pixels at its centre. Overlapping windows are added.
@@ -84,7 +84,8 @@ class OutlookAttention(nn.Module):
         else:
             y_nhwc = self._folded(x_nhwc)
         y_nhwc = self.dropout(self.projection(y_nhwc))
-        return y_nhwc
+        y: Tensor = y_nhwc
+        return y
 
     def attention(self, x_nhwc: Tensor) -> dict[str, Tensor]:
         """Return ``window``: for each head and window, the weight of every position j for every position i."""
@@ -100,7 +101,7 @@ class OutlookAttention(nn.Module):
 
     def _folded(self, x_nhwc: Tensor) -> Tensor:
         """Copy the windows of values out, weight them, and add them up again."""
-        size = list(x_nhwc.shape[1:3])
+        size = (x_nhwc.shape[1], x_nhwc.shape[2])
         weight_nglij = self.attention_dropout(self.attention(x_nhwc)["window"])
         options = {"kernel_size": self.kernel_size, "padding": self.padding, "stride": self.stride}
         value_nol = F.unfold(self.value(x_nhwc).permute(0, 3, 1, 2), **options)
@@ -140,7 +141,8 @@ class OutlookAttention(nn.Module):
                 torch.mul(values[:, :length], filters[0], out=sums)
                 for tap, shift in enumerate(shifts[1:], start=1):
                     sums.addcmul_(values[:, shift : shift + length], filters[tap])
-        return y_ngds.unflatten(3, (height, line))[..., :width].flatten(1, 2).permute(0, 2, 3, 1)
+        y: Tensor = y_ngds.unflatten(3, (height, line))[..., :width].flatten(1, 2).permute(0, 2, 3, 1)
+        return y
 
     def _filters(self, x_nhwc: Tensor) -> Tensor:
         """Return the merged filters, ``(N, heads, 2 k - 1, 2 k - 1, H, W)``."""
@@ -161,4 +163,5 @@ class OutlookAttention(nn.Module):
                     merged[
                         :, :, size - 1 - i : 2 * size - 1 - i, size - 1 - j : 2 * size - 1 - j, top:bottom, left:end
                     ] += weight[:, :, i, j, :, :, top - down : bottom - down, left - right : end - right]
-        return merged
+        y: Tensor = merged
+        return y

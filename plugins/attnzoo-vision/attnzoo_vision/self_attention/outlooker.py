@@ -81,12 +81,10 @@ class Outlooker(nn.Module):
 
     def forward(self, x_nhwc: Tensor) -> Tensor:
         """Return the tokens after both residual branches."""
-        y_nhwc = x_nhwc + self._dropped(self.outlook(self.norm1(x_nhwc)))
-        return y_nhwc + self._dropped(self.contract(F.gelu(self.expand(self.norm2(y_nhwc)))))
+        y_nhwc = x_nhwc + drop_path(self.outlook(self.norm1(x_nhwc)), self.drop_path, self.training)
+        hidden_nhwr = F.gelu(self.expand(self.norm2(y_nhwc)))
+        return y_nhwc + drop_path(self.contract(hidden_nhwr), self.drop_path, self.training)
 
     def attention(self, x_nhwc: Tensor) -> dict[str, Tensor]:
         """Return ``window``: for each head and window, the weight of every position j for every position i."""
         return self.outlook.attention(self.norm1(x_nhwc))
-
-    def _dropped(self, branch_nhwc: Tensor) -> Tensor:
-        return drop_path(branch_nhwc, self.drop_path) if self.training and self.drop_path > 0.0 else branch_nhwc

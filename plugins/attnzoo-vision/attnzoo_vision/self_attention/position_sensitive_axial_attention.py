@@ -39,8 +39,8 @@ class PositionSensitiveAxialAttention(nn.Module):
     Source:
         Wang et al., "Axial-DeepLab: Stand-Alone Axial-Attention for Panoptic Segmentation", ECCV 2020,
         arXiv:2003.07853, eq. 4. Authors' code: github.com/csrhddlam/axial-deeplab @ 79088ed, lib/models/axialnet.py,
-        class AxialAttention. Deviations: the index of the table is not stored; in evaluation the norms of the logits are
-        folded into queries, keys and tables.
+        class AxialAttention. Deviations: the index of the table is not stored; in evaluation the norms of the logits
+        are folded into queries and keys.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class PositionSensitiveAxialAttention(nn.Module):
         return query, key, value
 
     def _tables(self, length: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the rows of the tables for every query and key, ``(length, length, width)``: by i - j, j - i, i - j."""
+        """Return the rows of the tables for every query and key, ``(length, length, width)``."""
         half = self.value_dim // 2
         query_rd, key_rd, value_rd = self.relative.t().split([half, half, self.value_dim], dim=1)
         return (
@@ -131,8 +131,10 @@ class PositionSensitiveAxialAttention(nn.Module):
             by_query = torch.einsum("nmgid,ijd->nmgij", query, query_table_ijd)
             by_key = torch.einsum("nmgjd,ijd->nmgij", key, key_table_ijd)
             stacked = norm(torch.cat([content, by_query, by_key], dim=2).flatten(0, 1))
-            return torch.softmax(stacked.unflatten(1, (3, -1)).sum(dim=1), dim=3).unflatten(0, content.shape[:2])
-        assert norm.running_var is not None and norm.running_mean is not None
+            y: Tensor = torch.softmax(stacked.unflatten(1, (3, -1)).sum(dim=1), dim=3).unflatten(0, content.shape[:2])
+            return y
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
         scale_o = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         shift_g11 = (norm.bias - norm.running_mean * scale_o).view(3, -1).sum(dim=0)[:, None, None]
         scale_3g11 = scale_o.view(3, -1, 1, 1)

@@ -13,7 +13,7 @@ class RotAttentionPool2d(nn.Module):
     """Pool a map by multi-head attention from the mean of its pixels, with queries and keys rotated by their place.
 
     ``y = W_o softmax(q_0 (R K)^T / sqrt(d)) V + b_o`` over the tokens ``[mean(x), x_1, ..., x_HW]``; pixel (y, x) turns
-    pair f of a head by ``y' f_i`` or ``x' f_i``, ``f_i = 10000^(-4 i / d)``, with its place scaled to the reference size.
+    pair f of a head by ``y' f_i`` or ``x' f_i``, ``f_i = 10000^(-4 i / d)``, with its place scaled to the reference.
     The token is not turned. Values are never computed: the weighted tokens are projected.
 
     Args:
@@ -28,7 +28,7 @@ class RotAttentionPool2d(nn.Module):
         dropout: Probability of dropping an element in front of the last projection.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, out_channels)``, without ``pool`` to ``(N, out_channels, H, W)``; any H and W from 1 on.
+        ``(N, C, H, W)`` to ``(N, out_channels)``, without ``pool`` to ``(N, out_channels, H, W)``; any H, W from 1 on.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``embed_dim`` into heads of a width divisible by 4, or a size is too
@@ -78,7 +78,8 @@ class RotAttentionPool2d(nn.Module):
         query, key, value = self._heads(tokens_nlc, x_nchw)
         y_nle = merge_heads(attend_heads(query, key, value, scale=self.scale))
         y_nlo: Tensor = self.projection(self.dropout(y_nle))
-        return y_nlo[:, 1:].transpose(1, 2).unflatten(2, x_nchw.shape[2:])
+        y: Tensor = y_nlo[:, 1:].transpose(1, 2).unflatten(2, x_nchw.shape[2:])
+        return y
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weights of the tokens (the pixels behind the leading one) for the attending ones."""
@@ -102,7 +103,7 @@ class RotAttentionPool2d(nn.Module):
 
     def _rotated(self, token_ngld: Tensor, x_nchw: Tensor) -> Tensor:
         """Turn neighbouring pairs of numbers of all tokens but the first by the angles of their pixels."""
-        angle_lf = self._angles(*x_nchw.shape[2:], token_ngld)
+        angle_lf = self._angles(x_nchw.shape[2], x_nchw.shape[3], token_ngld)
         cosine_lf, sine_lf = angle_lf.cos().to(token_ngld.dtype), angle_lf.sin().to(token_ngld.dtype)
         lead_ng1d, pixel_ngld = token_ngld[:, :, :1], token_ngld[:, :, 1:]
         even, odd = pixel_ngld[..., 0::2], pixel_ngld[..., 1::2]

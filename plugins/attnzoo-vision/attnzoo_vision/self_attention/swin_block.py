@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.relative import pair
 from attnzoo_vision.ops.drop_path import drop_path
+from attnzoo_vision.ops.relative import pair
 from attnzoo_vision.ops.require import at_least, divides
 from attnzoo_vision.self_attention.swin_window_attention import SwinWindowAttention
 
@@ -17,7 +17,7 @@ class SwinBlock(nn.Module):
 
     ``z = x + attention(norm1(x))``, ``y = z + W2 gelu(W1 norm2(z))``. In a shifted window, logits between tokens that
     are no neighbours on the map are lowered by 100, as in the authors' code. A map that is no multiple of the window is
-    filled up with zero tokens, which are attended to; an axis that one window covers is not shifted (torchvision's rule).
+    filled up with zero tokens, which are attended to; an axis that one window covers is not shifted (as torchvision).
 
     Args:
         embed_dim: Channels of the tokens.
@@ -98,18 +98,15 @@ class SwinBlock(nn.Module):
         """Return the tokens after both residual branches."""
         windows_mlc, bias_vll, shift = self._windows(x_nhwc)
         y_nhwc = self._merge(self.attend(windows_mlc, bias_vll), x_nhwc, shift)
-        y_nhwc = x_nhwc + self._dropped(y_nhwc)
+        y_nhwc = x_nhwc + drop_path(y_nhwc, self.drop_path, self.training)
         hidden_nhwr = self.dropout(F.gelu(self.expand(self.norm2(y_nhwc))))
-        return y_nhwc + self._dropped(self.dropout(self.contract(hidden_nhwr)))
+        return y_nhwc + drop_path(self.dropout(self.contract(hidden_nhwr)), self.drop_path, self.training)
 
     def attention(self, x_nhwc: Tensor) -> dict[str, Tensor]:
         """Return ``window``: for each window, the weight of every token (column) for every token (row)."""
         windows_mlc, bias_vll, _ = self._windows(x_nhwc)
         weights_mgll = self.attend.attention(windows_mlc, bias_vll)["window"]
         return {"window": weights_mgll.unflatten(0, (x_nhwc.shape[0], -1))}
-
-    def _dropped(self, branch_nhwc: Tensor) -> Tensor:
-        return drop_path(branch_nhwc, self.drop_path) if self.training and self.drop_path > 0.0 else branch_nhwc
 
     def _windows(self, x_nhwc: Tensor) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
         """Return the windows of all samples, the logits of the shift, and the shift of this map."""
