@@ -68,7 +68,8 @@ class LuongGlobal(nn.Module):
         if self.score_matrix is not None:
             query_ntc = self.score_matrix(query_ntc)
         if self.score_vector is not None:
-            return self.score_vector(torch.tanh(query_ntc[:, :, None] + key_nsc[:, None])).squeeze(-1)
+            score_nts: Tensor = self.score_vector(torch.tanh(query_ntc[:, :, None] + key_nsc[:, None])).squeeze(-1)
+            return score_nts
         return query_ntc @ key_nsc.transpose(-2, -1)
 
     def read(self, query_ntc: Tensor, key_nsc: Tensor, visible: Tensor | None) -> Tensor:

@@ -82,7 +82,8 @@ class AlibiAttention(nn.Module):
             query, key, value = query_nhld[:, :, first:last], key_nhld[:, :, :keys], value_nhld[:, :, :keys]
             bias = self._bias(first, last, keys)
             reads.append(attend(query, key, value, visible=visible, bias=bias, dropout=dropout))
-        return self.output(merge_heads(torch.cat(reads, dim=2) if len(reads) > 1 else reads[0]))
+        output_nlc: Tensor = self.output(merge_heads(torch.cat(reads, dim=2) if len(reads) > 1 else reads[0]))
+        return output_nlc
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``attention`` ``(N, num_heads, L, L)`` and ``slopes`` ``(num_heads,)``."""

@@ -86,7 +86,8 @@ class GroupedQueryAttention(nn.Module):
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return for each token what its heads read from the tokens it sees."""
         query_nhld, key_ngld, value_ngld = self.project(query_nlc)
-        return self.output(merge_heads(self.read(query_nhld, key_ngld, value_ngld, mask_nl)))
+        output_nlc: Tensor = self.output(merge_heads(self.read(query_nhld, key_ngld, value_ngld, mask_nl)))
+        return output_nlc
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``attention`` ``(N, num_heads, L, L)``."""

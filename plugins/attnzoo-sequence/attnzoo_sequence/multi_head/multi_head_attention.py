@@ -107,7 +107,8 @@ class MultiHeadAttention(nn.Module):
             scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
         )
-        return self.output(merge_heads(read_nhld))
+        output_nlc: Tensor = self.output(merge_heads(read_nhld))
+        return output_nlc
 
     def attention(
         self,

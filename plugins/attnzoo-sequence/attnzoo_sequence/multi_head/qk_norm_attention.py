@@ -76,4 +76,5 @@ class QKNormAttention(GroupedQueryAttention):
 
 def _norm_in_pieces(x_nlc: Tensor, norm: nn.RMSNorm) -> Tensor:
     """Norm pieces of the channels, each as long as the gain."""
-    return norm(x_nlc.unflatten(-1, (-1, norm.weight.shape[0]))).flatten(-2)
+    normed_nlc: Tensor = norm(x_nlc.unflatten(-1, (-1, norm.weight.shape[0]))).flatten(-2)
+    return normed_nlc

@@ -88,7 +88,8 @@ class RotaryAttention(nn.Module):
             causal=triangle,
             dropout=self.dropout if self.training else 0.0,
         )
-        return self.output(merge_heads(read_nhld))
+        output_nlc: Tensor = self.output(merge_heads(read_nhld))
+        return output_nlc
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``attention`` ``(N, num_heads, L, L)``."""

@@ -70,7 +70,8 @@ class ShawRelativeAttention(nn.Module):
         buckets = weight_nhlm.new_zeros(*weight_nhlm.shape[:3], 2 * self.max_relative_position + 1)
         bucket_nhlr = buckets.scatter_add(-1, row_lm.expand_as(weight_nhlm), weight_nhlm)
         read_nhld = weight_nhlm @ value_nhmd + bucket_nhlr @ self.relative_values.weight.to(bucket_nhlr.dtype)
-        return self.output(merge_heads(read_nhld))
+        output_nlc: Tensor = self.output(merge_heads(read_nhld))
+        return output_nlc
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``attention`` ``(N, num_heads, L, L)``."""

@@ -120,4 +120,5 @@ def _even_read(query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor) -> Tens
     mean_nh1d = value_nhmd.mean(dim=2, keepdim=True)
     slope_nhdd = key_nhmd.transpose(-2, -1) @ (value_nhmd - mean_nh1d).detach()
     moved_nhld = query_nhld @ slope_nhdd * (query_nhld.shape[-1] ** -0.5 / key_nhmd.shape[2])
-    return mean_nh1d + (moved_nhld - moved_nhld.detach())
+    read_nhld: Tensor = mean_nh1d + (moved_nhld - moved_nhld.detach())
+    return read_nhld

@@ -101,7 +101,8 @@ class T5Attention(nn.Module):
             scale=1.0,
             dropout=self.dropout if self.training else 0.0,
         )
-        return self.output(merge_heads(read_nhld))
+        output_nlc: Tensor = self.output(merge_heads(read_nhld))
+        return output_nlc
 
     def attention(
         self, query_nlc: Tensor, key_nmc: Tensor | None = None, mask_nm: Tensor | None = None
@@ -121,7 +122,8 @@ class T5Attention(nn.Module):
             return None
         distance = torch.arange(1 - length, keys, device=self.relative_bias.weight.device)
         row_ht = self.relative_bias(self._bucket(distance)).transpose(0, 1)
-        return row_ht.unfold(1, keys, 1).flip(1)[None]
+        bias_1hlm: Tensor = row_ht.unfold(1, keys, 1).flip(1)[None]
+        return bias_1hlm
 
     def _bucket(self, distance: Tensor) -> Tensor:
         """Return the bucket of each distance (key minus query)."""

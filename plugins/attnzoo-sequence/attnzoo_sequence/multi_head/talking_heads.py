@@ -83,7 +83,8 @@ class TalkingHeads(nn.Module):
         """Return for each token what its value heads read."""
         _, mixed_nvlm = self._weigh(query_nlc, mask_nl)
         value_nvmd = split_heads(self.value(query_nlc), self.value_heads)
-        return self.output(merge_heads(self.dropout(mixed_nvlm) @ value_nvmd))
+        output_nlc: Tensor = self.output(merge_heads(self.dropout(mixed_nvlm) @ value_nvmd))
+        return output_nlc
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``attention`` ``(N, softmax_heads, L, L)`` and ``mixed`` ``(N, value_heads, L, L)``."""
@@ -110,4 +111,5 @@ def _talk(talk: nn.Linear, x_nhlm: Tensor) -> Tensor:
     mixed_nhf = torch.matmul(talk.weight, x_nhlm.flatten(2))
     if talk.bias is not None:
         mixed_nhf = mixed_nhf + talk.bias[:, None]
-    return mixed_nhf.unflatten(2, (length, keys))
+    mixed_nhlm: Tensor = mixed_nhf.unflatten(2, (length, keys))
+    return mixed_nhlm

@@ -95,7 +95,8 @@ class ViTAttention(nn.Module):
             joined_nlc = self.output_norm(joined_nlc)
         if self.gate is not None:
             joined_nlc = joined_nlc * torch.sigmoid(self.gate(query_nlc))
-        return self.output(joined_nlc)
+        output_nlc: Tensor = self.output(joined_nlc)
+        return output_nlc
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``attention`` ``(N, heads, L, L)``."""

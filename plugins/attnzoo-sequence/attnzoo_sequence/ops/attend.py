@@ -98,7 +98,8 @@ def attention_weights(
 
 def split_heads(x_nlc: Tensor, num_heads: int) -> Tensor:
     """Return ``(n, l, h d)`` as ``(n, h, l, d)``, without a copy."""
-    return x_nlc.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+    heads_nhld: Tensor = x_nlc.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+    return heads_nhld
 
 
 def merge_heads(x_nhld: Tensor) -> Tensor:

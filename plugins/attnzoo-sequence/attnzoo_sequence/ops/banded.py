@@ -35,12 +35,14 @@ def banded_attend(
         visible = visible & seen[:, :, None]
     visible = visible.expand(batch, -1, -1, -1).flatten(0, 1)[:, None]
     read_bhwd = read(query, key, value, visible=visible, dropout=dropout)
-    return read_bhwd.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
+    blocks_bhwd: Tensor = read_bhwd.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
+    return blocks_bhwd
 
 
 def _blocks(x_nhld: Tensor, window_size: int) -> Tensor:
     """Cut into blocks that join the batch: ``(n b, h, w, d)``."""
-    return x_nhld.unflatten(2, (-1, window_size)).transpose(1, 2).flatten(0, 1)
+    blocks_bhwd: Tensor = x_nhld.unflatten(2, (-1, window_size)).transpose(1, 2).flatten(0, 1)
+    return blocks_bhwd
 
 
 def _with_previous(x_nhld: Tensor, window_size: int) -> Tensor:

@@ -50,4 +50,7 @@ class AdditiveScore(nn.Module):
 
     def forward(self, query_nld: Tensor, key_nme: Tensor) -> Tensor:
         """Return the scores ``(N, L, M)``."""
-        return self.vector(torch.tanh(self.query(query_nld)[:, :, None] + self.key(key_nme)[:, None])).squeeze(-1)
+        score_nlm: Tensor = self.vector(
+            torch.tanh(self.query(query_nld)[:, :, None] + self.key(key_nme)[:, None])
+        ).squeeze(-1)
+        return score_nlm
