@@ -1,0 +1,194 @@
+"""Disentangled non-local block (DNL)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.pairwise import attend
+from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
+from attnzoo_vision.ops.require import at_least, one_of
+from attnzoo_vision.ops.tokens import max_pool, project, project_back, tokens_to_map
+from attnzoo_vision.ops.whitening import WHITENINGS, whiten
+
+Whiten = Literal[
+    "none",
+    "channel",
+    "channel-std",
+    "position",
+    "layer",
+    "layer-std",
+    "batch-layer",
+    "batch-layer-std",
+    "batch-norm",
+    "batch-norm-affine",
+]
+Unary = Literal["none", "mask", "query", "mask-query", "transform"]
+Output = Literal["none", "project", "norm", "project-norm"]
+
+
+class DisentangledNonLocal(nn.Module):
+    """Non-local block with whitened queries and keys, plus a term that is the same for all positions.
+
+    ``y_i = x_i + gamma * sum_j softmax_j((q_i - mean q) . (k_j - mean k) / (sqrt(R) temperature)) v_j
+    + sum_j softmax_j(w_m x_j + b_m) v_j``
+
+    Args:
+        channels: Channels of the input.
+        hidden_channels: Channels R of queries and keys; half of ``channels`` if left out.
+        whiten: What is taken from queries and keys: ``channel`` subtracts the mean over positions, ``position`` over
+            channels, ``layer`` over both, ``batch-layer`` over the batch too; ``-std`` also divides by the deviation.
+        temperature: Divisor of the logits beside ``sqrt(R)``.
+        pool_size: Window of the max pooling of keys and values.
+        pairwise: Keep the pairwise term; without it the unary term is all.
+        unary: The term that all positions share: from a learned ``mask``, from the mean ``query``, both, or the mask's
+            mean of the input through two layers (``transform``).
+        output: ``project`` values have R channels and are projected back, ``norm`` adds a batch norm.
+        eps: Constant in whitening and in the layer norm of ``transform``.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; H and W at least ``pool_size``.
+
+    Raises:
+        ValueError: A choice is not known, a size is below 1, or two choices exclude each other.
+
+    Source:
+        Yin et al., "Disentangled Non-Local Neural Networks", ECCV 2020, arXiv:2006.06668, eq. 9-12.
+        Authors' code: github.com/yinmh17/DNL-Semantic-Segmentation @ 594a359, model/seg/ops/nonlocal_block.py;
+        github.com/Howal/DNL-Object-Detection @ 6ae8884, mmdet/ops/nl_gc_block.py.
+        Deviations: none; a mean that moves all keys alike cancels in the softmax and is not computed.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        hidden_channels: int | None = None,
+        whiten: Whiten = "channel",
+        temperature: float = 0.05,
+        pool_size: int = 1,
+        pairwise: bool = True,
+        unary: Unary = "mask",
+        output: Output = "none",
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        at_least("DisentangledNonLocal", 1, channels=channels, hidden_channels=hidden_channels, pool_size=pool_size)
+        one_of("DisentangledNonLocal", "whiten", whiten, Whiten.__args__)  # type: ignore[attr-defined]
+        one_of("DisentangledNonLocal", "unary", unary, Unary.__args__)  # type: ignore[attr-defined]
+        one_of("DisentangledNonLocal", "output", output, Output.__args__)  # type: ignore[attr-defined]
+        hidden = max(1, channels // 2) if hidden_channels is None else hidden_channels
+        _check_combination(whiten, unary, output, pairwise)
+        projected = "project" in output
+        self.whiten, self.pool_size, self.unary, self.eps = whiten, pool_size, unary, eps
+        self.scale = hidden**-0.5 / temperature
+        self.query = nn.Linear(channels, hidden) if pairwise else None
+        self.key = nn.Linear(channels, hidden) if pairwise else None
+        self.value = nn.Linear(channels, hidden if projected else channels, bias=projected)
+        self.gamma = nn.Parameter(torch.zeros(1)) if pairwise else None
+        self.mask = nn.Linear(channels, 1) if unary not in ("none", "query") else None
+        self.transform = _transform(channels, hidden, eps) if unary == "transform" else None
+        affine = whiten == "batch-norm-affine"
+        normed = "norm" in whiten and pairwise
+        self.query_norm = nn.BatchNorm1d(hidden, affine=affine) if normed else None
+        self.key_norm = nn.BatchNorm1d(hidden, affine=affine) if normed else None
+        self.out = nn.Linear(hidden, channels, bias=False) if projected else None
+        self.out_norm = BatchNorm2d(channels) if "norm" in output else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as the authors do: small weights, no pairwise term at the start."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw`` plus the pairwise and the unary term."""
+        key_nchw = max_pool(x_nchw, self.pool_size)
+        query_nlr, key_nmr, value_nme, mean_n1r = self._project(x_nchw, key_nchw)
+        unary_ne = self._unary(key_nchw, key_nmr, value_nme, mean_n1r)
+        if query_nlr is None or key_nmr is None or self.gamma is None:
+            assert unary_ne is not None
+            y_nchw = self._output(unary_ne.unsqueeze(1), unary_ne[:, :, None, None])
+            return x_nchw + y_nchw
+        value_nme = self.gamma * value_nme
+        if unary_ne is not None:
+            # the weights of a query sum to one, so that what all values share is added to every position
+            value_nme = value_nme + unary_ne.unsqueeze(1)
+        return x_nchw + self._output(attend(query_nlr, key_nmr, value_nme, self.scale), x_nchw)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return ``pairwise``, a row of weights for each position, and ``unary``, the weights that all share."""
+        key_nchw = max_pool(x_nchw, self.pool_size)
+        query_nlr, key_nmr, _, mean_n1r = self._project(x_nchw, key_nchw)
+        maps = {}
+        if query_nlr is not None and key_nmr is not None:
+            maps["pairwise"] = torch.softmax(torch.bmm(query_nlr, key_nmr.transpose(1, 2)) * self.scale, dim=2)
+        if self.mask is not None:
+            maps["unary"] = position_weights(key_nchw, self.mask.weight, self.mask.bias)
+        elif mean_n1r is not None and key_nmr is not None and self.unary == "query":
+            maps["unary"] = _query_weights(mean_n1r, key_nmr)
+        return maps
+
+    def _project(self, x_nchw: Tensor, key_nchw: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
+        """Return whitened queries and keys, values, and the mean of the queries."""
+        value_nme = project(key_nchw, self.value.weight, self.value.bias)
+        if self.query is None or self.key is None:
+            return None, None, value_nme, None
+        query_nlr = project(x_nchw, self.query.weight, self.query.bias)
+        key_nmr = project(key_nchw, self.key.weight, self.key.bias)
+        if self.query_norm is not None and self.key_norm is not None:
+            query_nlr = self.query_norm(query_nlr.transpose(1, 2)).transpose(1, 2)
+            key_nmr = self.key_norm(key_nmr.transpose(1, 2)).transpose(1, 2)
+        if self.whiten not in WHITENINGS:
+            return query_nlr, key_nmr, value_nme, None
+        query_nlr, mean_n1r = whiten(query_nlr, self.whiten, self.eps)
+        if "std" in self.whiten or self.whiten == "position":
+            key_nmr = whiten(key_nmr, self.whiten, self.eps)[0]
+        return query_nlr, key_nmr, value_nme, mean_n1r
+
+    def _unary(
+        self, key_nchw: Tensor, key_nmr: Tensor | None, value_nme: Tensor, mean_n1r: Tensor | None
+    ) -> Tensor | None:
+        terms_ne = []
+        if "query" in self.unary and mean_n1r is not None and key_nmr is not None:
+            terms_ne.append(torch.bmm(_query_weights(mean_n1r, key_nmr), value_nme).squeeze(1))
+        if self.mask is not None:
+            weight_n1m = position_weights(key_nchw, self.mask.weight, self.mask.bias)
+            if self.transform is not None:
+                terms_ne.append(self.transform(weighted_sum(key_nchw, weight_n1m)))
+            else:
+                terms_ne.append(torch.bmm(weight_n1m, value_nme).squeeze(1))
+        return sum(terms_ne[1:], terms_ne[0]) if terms_ne else None
+
+    def _output(self, y_nle: Tensor, like_nchw: Tensor) -> Tensor:
+        if self.out is not None:
+            y_nchw = project_back(y_nle, self.out.weight, None, like_nchw)
+        else:
+            y_nchw = tokens_to_map(y_nle, like_nchw)
+        return y_nchw if self.out_norm is None else self.out_norm(y_nchw)
+
+
+def _query_weights(mean_n1r: Tensor, key_nmr: Tensor) -> Tensor:
+    return torch.softmax(torch.bmm(mean_n1r.expand(-1, 1, key_nmr.shape[2]), key_nmr.transpose(1, 2)), dim=2)
+
+
+def _transform(channels: int, hidden: int, eps: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(channels, hidden), nn.LayerNorm(hidden, eps=eps), nn.ReLU(), nn.Linear(hidden, channels)
+    )
+
+
+def _check_combination(whiten: str, unary: str, output: str, pairwise: bool) -> None:
+    message = ""
+    if "query" in unary and (whiten not in ("channel", "layer") or not pairwise):
+        message = f"unary={unary!r} needs pairwise=True and whiten='channel' or 'layer'; found whiten={whiten!r}"
+    elif unary == "transform" and "project" in output:
+        message = f"unary='transform' has the channels of the input, output={output!r} those of the values"
+    elif unary == "none" and not pairwise:
+        message = "unary='none' with pairwise=False leaves no term; keep one of them"
+    if message:
+        raise ValueError(f"DisentangledNonLocal: {message}")
