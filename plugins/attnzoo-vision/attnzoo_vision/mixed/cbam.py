@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import get_gate
 from attnzoo_vision.ops.arguments import check_positive
-from attnzoo_vision.ops.axis_pooling import max_over_channels, mean_over
+from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
 from attnzoo_vision.ops.plane_conv import convolve_to_plane
-from attnzoo_vision.ops.pooling import global_max, global_mean
+from attnzoo_vision.ops.pooling import global_mean
 
 Pool = Literal["avg", "max", "lp", "lse"]
 _POOLS = ("avg", "max", "lp", "lse")
@@ -116,7 +116,7 @@ def _pool(x_nchw: Tensor, kind: Pool) -> Tensor:
     if kind == "avg":
         return global_mean(x_nchw)
     if kind == "max":
-        return global_max(x_nchw)
+        return max_over_pixels(x_nchw)
     if kind == "lp":
         norm_nc: Tensor = torch.linalg.vector_norm(x_nchw, dim=(2, 3))
         return norm_nc

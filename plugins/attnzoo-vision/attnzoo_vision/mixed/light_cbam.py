@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.arguments import check_positive
-from attnzoo_vision.ops.axis_pooling import max_over_channels, mean_over
-from attnzoo_vision.ops.pooling import mean_max
+from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
+from attnzoo_vision.ops.pooling import global_mean
 
 
 class LightCBAM(nn.Module):
@@ -73,7 +73,7 @@ class LightCBAM(nn.Module):
         return scaled_nchw.mul_(weight_n1hw)
 
     def _channel_weight(self, x_nchw: Tensor) -> Tensor:
-        hidden_nr = torch.relu(self.squeeze(mean_max(x_nchw)))
+        hidden_nr = torch.relu(self.squeeze(0.5 * (global_mean(x_nchw) + max_over_pixels(x_nchw))))
         return torch.sigmoid(self.excite(hidden_nr))[:, :, None, None]
 
     def _spatial_weight(self, x_nchw: Tensor) -> Tensor:

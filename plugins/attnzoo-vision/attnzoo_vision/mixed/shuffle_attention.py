@@ -59,15 +59,22 @@ class ShuffleAttention(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the weighted channels of ``x_nchw``, shuffled."""
+        if is_channels_last(x_nchw):  # groups of channels lie apart there; two copies cost less than working on them
+            return self._shuffled(x_nchw.contiguous()).contiguous(memory_format=torch.channels_last)
+        return self._shuffled(x_nchw)
+
+    def _shuffled(self, x_nchw: Tensor) -> Tensor:
         first, second = self._halves(x_nchw)
         channel, pixel = self._channel_gate(first), self._pixel_gate(second)
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.groups % 2 or pixel.dtype != x_nchw.dtype:
-            return _shuffled(first * channel, second * pixel, is_channels_last(x_nchw))
+            joined_nchw = torch.stack([first * channel, second * pixel], dim=2).flatten(1, 3)
+            return torch.unflatten(joined_nchw, 1, (2, -1)).transpose(1, 2).flatten(1, 2)
         y_nchw = torch.empty_like(x_nchw)
         # place of channel k of a half of group (j, g): ((g * 2 + half) * K + k) * 2 + j
         places = torch.unflatten(y_nchw, 1, (self.groups // 2, 2, -1, 2)).permute(0, 4, 1, 2, 3, 5, 6)
         for half, (part, gate) in enumerate(((first, channel), (second, pixel))):
-            torch.mul(torch.unflatten(part, 1, (2, -1)), torch.unflatten(gate, 1, (2, -1)), out=places[:, :, :, half])
+            split_part, split_gate = (torch.unflatten(t, 1, (2, -1)) for t in (part, gate))
+            torch.mul(split_part, split_gate, out=places[:, :, :, half])
         return y_nchw
 
     def _halves(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,21 +87,8 @@ class ShuffleAttention(nn.Module):
 
     def _pixel_gate(self, x_ngkhw: Tensor) -> Tensor:
         """Return the weights of the pixels; the affine part of the norm and the one after it are one."""
-        centred = x_ngkhw - mean_over(x_ngkhw, (3, 4), keepdim=True)
-        variance_ngk11 = mean_over(centred.square(), (3, 4), keepdim=True)
-        slope_k11 = (self.norm.weight * self.pixel_weight)[:, None, None]
-        offset_k11 = (self.norm.bias * self.pixel_weight + self.pixel_bias)[:, None, None]
-        slope_ngk11 = slope_k11 * torch.rsqrt(variance_ngk11 + self.norm.eps)
-        if torch.is_grad_enabled() or slope_ngk11.dtype != centred.dtype:
-            return torch.sigmoid(centred * slope_ngk11 + offset_k11)
-        return centred.mul_(slope_ngk11).add_(offset_k11).sigmoid_()
-
-
-def _shuffled(first_ngkhw: Tensor, second_ngkhw: Tensor, channels_last: bool) -> Tensor:
-    """Return the halves joined and dealt out alternately, ``(N, C, H, W)``."""
-    if channels_last:
-        halves = [half.permute(0, 3, 4, 1, 2) for half in (first_ngkhw, second_ngkhw)]
-        joined_nhwc = torch.stack(halves, dim=4).flatten(3)
-        return torch.unflatten(joined_nhwc, 3, (2, -1)).transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
-    joined_nchw = torch.stack([first_ngkhw, second_ngkhw], dim=2).flatten(1, 3)
-    return torch.unflatten(joined_nchw, 1, (2, -1)).transpose(1, 2).flatten(1, 2)
+        slope_k = self.norm.weight * self.pixel_weight
+        offset_k = self.norm.bias * self.pixel_weight + self.pixel_bias
+        n, g, k, h, w = x_ngkhw.shape
+        logits_mkhw = torch.group_norm(x_ngkhw.reshape(n * g, k, h, w), k, slope_k, offset_k, self.norm.eps)
+        return torch.sigmoid(logits_mkhw).view(n, g, k, h, w)

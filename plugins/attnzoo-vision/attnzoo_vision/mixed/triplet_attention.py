@@ -35,8 +35,7 @@ class TripletAttention(nn.Module):
     Source:
         Misra et al., "Rotate to Attend: Convolutional Triplet Attention Module", WACV 2021, arXiv:2010.03045, eq. 2-3.
         Authors' code: github.com/landskape-ai/triplet-attention @ 2cf02fb, triplet_attention.py.
-        Deviations: the gates are averaged before they scale the map, which needs no rotated copies of it; where several
-        elements are the maximum, they share its gradient.
+        Deviations: the gates are averaged before they scale the map, which needs no rotated copies of it.
     """
 
     def __init__(self, *, kernel_size: int = 7, spatial: bool = True, momentum: float = 0.01) -> None:

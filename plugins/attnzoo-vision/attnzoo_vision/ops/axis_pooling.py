@@ -45,13 +45,20 @@ def mean_over_width(x_nchw: Tensor) -> Tensor:
     return mean_over(view_nhwc.view(n * h, w, c), 1).view(n, h, c).transpose(1, 2)
 
 
+def max_over_pixels(x_nchw: Tensor) -> Tensor:
+    """Return the maximum over H and W, ``(N, C)``."""
+    if channels_last_view(x_nchw) is not None or not x_nchw.is_contiguous() or not _tracked(x_nchw):
+        return x_nchw.amax((2, 3))
+    return _max(x_nchw.flatten(2), 2)
+
+
 def max_over_height(x_nchw: Tensor) -> Tensor:
     """Return the maximum over H, ``(N, C, W)``."""
     view_nhwc = channels_last_view(x_nchw)
     if view_nhwc is not None:
         n, h, w, c = view_nhwc.shape
-        return view_nhwc.view(n, h, w * c).amax(1).view(n, w, c).transpose(1, 2)
-    return x_nchw.amax(2) if _plain(x_nchw) else _halving_max(x_nchw, 2)
+        return _max(view_nhwc.view(n, h, w * c), 1).view(n, w, c).transpose(1, 2)
+    return _max(x_nchw, 2) if _plain(x_nchw) else _halving_max(x_nchw, 2)
 
 
 def max_over_width(x_nchw: Tensor) -> Tensor:
@@ -59,15 +66,15 @@ def max_over_width(x_nchw: Tensor) -> Tensor:
     view_nhwc = channels_last_view(x_nchw)
     if view_nhwc is not None:
         n, h, w, c = view_nhwc.shape
-        return view_nhwc.view(n * h, w, c).amax(1).view(n, h, c).transpose(1, 2)
-    return x_nchw.amax(3) if _plain(x_nchw) else _halving_max(x_nchw, 3)
+        return _max(view_nhwc.view(n * h, w, c), 1).view(n, h, c).transpose(1, 2)
+    return _max(x_nchw, 3) if _plain(x_nchw) else _halving_max(x_nchw, 3)
 
 
 def max_over_channels(x_nchw: Tensor) -> Tensor:
     """Return the maximum over C, ``(N, 1, H, W)``."""
     n, c, h, w = x_nchw.shape
     if _plain(x_nchw) or not x_nchw.is_contiguous() or c < 64 or c % 8:
-        return x_nchw.amax(1, keepdim=True)
+        return _max(x_nchw, 1).unsqueeze(1)
     # in two stages the running maximum stays in cache
     return x_nchw.view(n, 8, c // 8, h * w).amax(1).amax(1).view(n, 1, h, w)
 
@@ -75,6 +82,16 @@ def max_over_channels(x_nchw: Tensor) -> Tensor:
 def _plain(x: Tensor) -> bool:
     """Return whether the one-operator form is to be used: under autograd, when compiling, on a GPU."""
     return torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu"
+
+
+def _tracked(x: Tensor) -> bool:
+    """Return whether a gradient of ``x`` will be asked for by eager autograd on a CPU."""
+    return torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling() and x.device.type == "cpu"
+
+
+def _max(x: Tensor, dim: int) -> Tensor:
+    """Return the maximum over ``dim``; the gradient through indices writes less than that of ``amax``."""
+    return x.max(dim).values if _tracked(x) else x.amax(dim)
 
 
 def _halving_max(x: Tensor, dim: int) -> Tensor:
