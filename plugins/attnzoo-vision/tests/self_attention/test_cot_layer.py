@@ -1,0 +1,22 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from attnzoo_vision.self_attention.cot_layer import CoTLayer
+
+
+def test_it_is_the_formula():
+    torch.manual_seed(0)
+    block = CoTLayer(16).double().eval()
+    x = torch.randn(2, 16, 3, 4, dtype=torch.float64)
+    context = block.context(x)
+    w = block.weight_norm(block.weight(block.embed(torch.cat([x, context], 1)))).view(2, 2, 9, 3, 4)
+    v = F.unfold(block.value(x), 3, padding=1).view(2, 16, 9, 3, 4)
+    dynamic = F.silu(block.norm(torch.stack([(w[:, c % 2] * v[:, c]).sum(1) for c in range(16)], 1)))
+    a = block.fusion.excite(torch.relu(block.fusion.norm(block.fusion.squeeze((dynamic + context).mean((2, 3))))))
+    a = a.view(2, 16, 2, 1, 1).softmax(2)
+    torch.testing.assert_close(block(x), a[:, :, 0] * dynamic + a[:, :, 1] * context)
+
+
+def test_channels_that_eight_does_not_divide_are_refused():
+    with pytest.raises(ValueError, match="CoTLayer: channels=20 is not divisible by 8"):
+        CoTLayer(20)

@@ -1,0 +1,25 @@
+import pytest
+import torch
+from attnzoo_vision.self_attention.ms_deform_attn import MSDeformAttn
+
+
+def test_points_start_on_a_ray_of_each_head():
+    bias = MSDeformAttn(16, num_heads=8, num_levels=1, num_points=2).offset.bias.view(8, 2, 2)
+    torch.testing.assert_close(bias[0], torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
+    torch.testing.assert_close(bias[1], torch.tensor([[1.0, 1.0], [2.0, 2.0]]))
+
+
+def test_a_masked_position_counts_as_zero():
+    torch.manual_seed(0)
+    block = MSDeformAttn(8, num_heads=2, num_levels=1, level_shapes=[[2, 3]])
+    query, reference, value = torch.randn(1, 4, 8), torch.rand(1, 4, 1, 2), torch.randn(1, 6, 8)
+    mask = torch.tensor([[True, True, False, True, True, True]])
+    changed = value.clone()
+    changed[:, 2] += 5.0
+    torch.testing.assert_close(block(query, reference, changed, mask), block(query, reference, value, mask))
+
+
+def test_shapes_that_do_not_sum_are_refused():
+    block = MSDeformAttn(8, num_levels=1, level_shapes=[[2, 3]])
+    with pytest.raises(ValueError, match=r"MSDeformAttn: level_shapes=\[\(2, 3\)\] do not sum to the 5 positions"):
+        block(torch.zeros(1, 4, 8), torch.zeros(1, 4, 1, 2), torch.zeros(1, 5, 8))

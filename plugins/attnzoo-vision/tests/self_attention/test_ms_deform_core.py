@@ -1,0 +1,17 @@
+import pytest
+import torch
+from attnzoo_vision.self_attention.ms_deform_core import MSDeformCore
+
+
+def test_a_place_in_the_middle_of_a_pixel_reads_it_and_outside_is_zero():
+    block = MSDeformCore(level_shapes=[[2, 2], [1, 1]])
+    value = torch.tensor([1.0, 2.0, 3.0, 4.0, 10.0]).view(1, 5, 1, 1)
+    place = torch.tensor([[0.75, 0.25], [0.5, 0.5]]).view(1, 1, 1, 2, 1, 2)
+    weight = torch.tensor([0.5, 2.0]).view(1, 1, 1, 2, 1)
+    torch.testing.assert_close(block(value, place, weight), torch.tensor([[[0.5 * 2.0 + 2.0 * 10.0]]]))
+    torch.testing.assert_close(block(value, place + 3.0, weight), torch.zeros(1, 1, 1))
+
+
+def test_missing_shapes_are_refused():
+    with pytest.raises(ValueError, match="MSDeformCore: no level_shapes; give them to the constructor or the call"):
+        MSDeformCore()(torch.zeros(1, 4, 1, 1), torch.zeros(1, 1, 1, 1, 1, 2), torch.zeros(1, 1, 1, 1, 1))

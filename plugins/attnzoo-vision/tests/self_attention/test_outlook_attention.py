@@ -1,0 +1,28 @@
+import pytest
+import torch
+from attnzoo_vision.self_attention.outlook_attention import OutlookAttention
+
+
+@pytest.mark.parametrize(("size", "options"), [((5, 4), {}), ((6, 7), {"kernel_size": 5}), ((1, 1), {}), ((1, 4), {})])
+def test_merged_filters_equal_folded_windows(size, options):
+    torch.manual_seed(0)
+    block = OutlookAttention(8, num_heads=2, **options).double()
+    x = torch.randn(2, *size, 8, dtype=torch.float64)
+    expected = block.projection(block._folded(x))
+    torch.testing.assert_close(block(x), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), expected)
+
+
+def test_each_window_is_centred_on_its_pixel():
+    torch.manual_seed(0)
+    block = OutlookAttention(4, num_heads=1).double()
+    x = torch.zeros(1, 5, 5, 4, dtype=torch.float64)
+    changed = x.clone()
+    changed[:, 2, 2] = 1.0
+    assert ((block(changed) - block(x)).abs().amax((0, 3)) > 0).all()
+
+
+def test_padding_without_a_window_for_each_pixel_is_refused():
+    with pytest.raises(ValueError, match="OutlookAttention: padding=0 gives no window for each pixel"):
+        OutlookAttention(6, padding=0)
