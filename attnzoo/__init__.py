@@ -7,11 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnzoo.api import build, create, list_blocks, load, register, save
+    from attnzoo.api import build, create, insert, list_blocks, load, load_inserted, register, save, swap
     from attnzoo.card import Card, read_cards
     from attnzoo.hookspecs import hookimpl
     from attnzoo.registry import Registry, default_registry
     from attnzoo.spec import Spec, read_spec
+    from attnzoo.surgery import (
+        disable,
+        disabled,
+        enable,
+        inserted,
+        parameter_groups,
+        remove,
+        save_inserted,
+        train_only_inserted,
+    )
 
 __version__ = "0.1.0"
 
@@ -22,13 +32,24 @@ _HOMES = {
     "build": "attnzoo.api",
     "create": "attnzoo.api",
     "default_registry": "attnzoo.registry",
+    "disable": "attnzoo.surgery",
+    "disabled": "attnzoo.surgery",
+    "enable": "attnzoo.surgery",
     "hookimpl": "attnzoo.hookspecs",
+    "insert": "attnzoo.api",
+    "inserted": "attnzoo.surgery",
     "list_blocks": "attnzoo.api",
     "load": "attnzoo.api",
+    "load_inserted": "attnzoo.api",
+    "parameter_groups": "attnzoo.surgery",
     "read_cards": "attnzoo.card",
     "read_spec": "attnzoo.spec",
     "register": "attnzoo.api",
+    "remove": "attnzoo.surgery",
     "save": "attnzoo.api",
+    "save_inserted": "attnzoo.surgery",
+    "swap": "attnzoo.api",
+    "train_only_inserted": "attnzoo.surgery",
 }
 
 __all__ = [
@@ -38,13 +59,24 @@ __all__ = [
     "build",
     "create",
     "default_registry",
+    "disable",
+    "disabled",
+    "enable",
     "hookimpl",
+    "insert",
+    "inserted",
     "list_blocks",
     "load",
+    "load_inserted",
+    "parameter_groups",
     "read_cards",
     "read_spec",
     "register",
+    "remove",
     "save",
+    "save_inserted",
+    "swap",
+    "train_only_inserted",
 ]
 
 

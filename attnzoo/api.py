@@ -10,9 +10,11 @@ from attnzoo.registry import default_registry, set_default_registry
 if TYPE_CHECKING:
     from torch import nn
 
+    from attnzoo.insertion import What
     from attnzoo.spec import Spec
+    from attnzoo.surgery import Insertion, Report
 
-__all__ = ["build", "create", "list_blocks", "load", "register", "save"]
+__all__ = ["build", "create", "insert", "list_blocks", "load", "load_inserted", "register", "save", "swap"]
 
 
 def list_blocks(domain: str | None = None) -> list[Card]:
@@ -97,6 +99,52 @@ def load(path: str | Path) -> "nn.Module":
     from attnzoo.weights.store import load_block
 
     return load_block(path, default_registry())
+
+
+def insert(model: "nn.Module", what: "What", *, inputs: object = None, **where: Any) -> "Report":
+    """Insert a block into any model; all its weights, keys and classes stay as they are.
+
+    Args:
+        model: The host.
+        what: An ``insert:`` spec (path, data or `Spec`), which says where; or, with ``at``, a block's name, spec or
+            module, or a function from a `Site` to a module. Channels are inferred.
+        inputs: What to run the host with once, to see shapes: a tensor, shape, tuple or dict; guessed if left out.
+        **where: ``at`` (a name, glob, ``re:…``, ``class:…``, class, function, list, or a named placement), ``position``
+            (``after``, ``before``, ``replace``), ``identity`` (the output is at first unchanged), ``name``, ``view``
+            (``map`` or ``tokens``), ``layout``, ``grid``.
+
+    Raises:
+        NameNotFound: The block or the place does not exist.
+        SpecError: The spec is not valid.
+        SurgeryError: A block does not fit its site. The model is unchanged, as after every error.
+    """
+    from attnzoo.insertion import insert_spec
+
+    return insert_spec(model, what, default_registry(), inputs=inputs, **where)
+
+
+def swap(model: "nn.Module", what: "What", *, at: str, **changes: Any) -> "list[nn.Module]":
+    """Exchange inserted blocks (glob ``at`` over sites or ``site/name``) and return the old ones.
+
+    Raises:
+        NameNotFound: Nothing is inserted there, or there is no such block.
+        SurgeryError: The new block does not fit; nothing is changed.
+    """
+    from attnzoo.insertion import swap_spec
+
+    return swap_spec(model, what, default_registry(), at=at, **changes)
+
+
+def load_inserted(model: "nn.Module", path: str | Path, *, inputs: object = None) -> "list[Insertion]":
+    """Load the blocks that ``attnzoo.save_inserted`` wrote into another copy of the host.
+
+    Raises:
+        WeightsError: The file cannot be read.
+        SurgeryError: It does not fit the model, or what is inserted in it. The model is unchanged.
+    """
+    from attnzoo.insertion import load_inserted as load_file
+
+    return load_file(model, path, default_registry(), inputs=inputs)
 
 
 def register(

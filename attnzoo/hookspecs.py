@@ -12,8 +12,9 @@ import pluggy
 
 if TYPE_CHECKING:
     from attnzoo.card import Card
+    from attnzoo.hosts import HostFamily
 
-__all__ = ["GROUP", "HOOKS", "attnzoo_cards", "attnzoo_registry_files", "hookimpl", "hookspec"]
+__all__ = ["GROUP", "HOOKS", "attnzoo_cards", "attnzoo_hosts", "attnzoo_registry_files", "hookimpl", "hookspec"]
 
 GROUP = "attnzoo"
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -32,4 +33,10 @@ def attnzoo_registry_files() -> list[Path]:
     raise NotImplementedError
 
 
-HOOKS = ("attnzoo_cards", "attnzoo_registry_files")
+@hookspec
+def attnzoo_hosts() -> "list[HostFamily]":
+    """Return host families: named places for blocks in the models of a library, and a way to build its models."""
+    raise NotImplementedError
+
+
+HOOKS = ("attnzoo_cards", "attnzoo_registry_files", "attnzoo_hosts")

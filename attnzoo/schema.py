@@ -31,6 +31,8 @@ def spec_schema(registry: Registry) -> dict[str, Any]:
                     "at": {"type": "string"},
                     "position": {"enum": ["after", "before", "replace"]},
                     "identity": {"type": "boolean"},
+                    "name": {"type": "string"},
+                    "view": {"enum": ["map", "tokens"]},
                 },
                 "additionalProperties": False,
                 "allOf": [_when(names[e.id], schema, e) for e, schema in entries],

@@ -75,12 +75,17 @@ class ResidualSpec:
 
 @dataclass(frozen=True)
 class Insertion:
-    """One node and where in a host it goes. ``position`` is ``after``, ``before`` or ``replace``."""
+    """One node and where in a host it goes. ``position`` is ``after``, ``before`` or ``replace``.
+
+    ``name`` is the block's name at its site, ``view`` (``map`` or ``tokens``) the form in which it sees the tensor there.
+    """
 
     node: "Spec"
     at: str
-    position: str = "after"
+    position: str | None = None  # as the named placement says, else after
     identity: bool = False
+    name: str | None = None
+    view: str | None = None
     where: Where | None = field(default=None, compare=False, repr=False)
 
 
@@ -96,8 +101,9 @@ Spec = BlockSpec | ChainSpec | SumSpec | ResidualSpec | InsertSpec
 
 _KINDS = ("block", "chain", "sum", "residual", "insert")
 _BLOCK_KEYS = ("block", "args", "weights", "version")
-_INSERTION_KEYS = ("at", "position", "identity")
+_INSERTION_KEYS = ("at", "position", "identity", "name", "view")
 _POSITIONS = ("after", "before", "replace")
+_VIEWS = ("map", "tokens")
 
 
 def read_spec(path: Path | str) -> Spec:
@@ -225,15 +231,21 @@ def _insertion(node: Node, path: str, faults: list[str]) -> Insertion | None:
     at = _typed(node, "at", str, "a site: glob, regex or class name", path, faults)
     if node.get("at") is None:
         faults.append(_fault(node, path, "no 'at', expected where in the host the block goes"))
-    position = _typed(node, "position", str, "a position", path, faults) or "after"
-    if position not in _POSITIONS:
-        where = node.get("position") or node
-        text = f"{position!r}, expected one of {', '.join(_POSITIONS)}{did_you_mean(position, _POSITIONS)}"
-        faults.append(_fault(where, _join(path, "position"), text))
+    position = _choice(node, "position", _POSITIONS, path, faults)
+    view = _choice(node, "view", _VIEWS, path, faults)
+    name = _typed(node, "name", str, "a name", path, faults)
     identity = _typed(node, "identity", bool, "true or false", path, faults) or False
     if inner is None or len(faults) > before:
         return None
-    return Insertion(inner, at, position, identity, node.where)
+    return Insertion(inner, at, position, identity, name, view, node.where)
+
+
+def _choice(node: Node, key: str, choices: tuple[str, ...], path: str, faults: list[str]) -> str | None:
+    found: str | None = _typed(node, key, str, f"a {key}", path, faults)
+    if found is not None and found not in choices:
+        text = f"{found!r}, expected one of {', '.join(choices)}{did_you_mean(found, choices)}"
+        faults.append(_fault(node.get(key) or node, _join(path, key), text))
+    return found
 
 
 _READERS: Mapping[str, Callable[[Node, str, list[str]], Spec | None]] = {
@@ -292,7 +304,7 @@ def check_spec(spec: Spec, registry: Registry, given: Mapping[str, Any] | None =
     Raises:
         SpecError: Every unknown block, unknown or missing argument and wrong type, with its place.
     """
-    from attnzoo.arguments import argument_faults
+    from attnzoo.arguments import argument_faults, parameters_of
 
     faults: list[str] = []
     for block in blocks_of(spec):
@@ -307,7 +319,7 @@ def check_spec(spec: Spec, registry: Registry, given: Mapping[str, Any] | None =
             faults.append(
                 f"{_place(block)}block {entry.id!r}: {text} version {entry.card.version}; install the older plugin"
             )
-        filled = {**(given or {}), **block.args}
+        filled = {**{k: v for k, v in (given or {}).items() if k in parameters_of(cls)}, **block.args}
         problems = {} if block.weights else argument_faults(block.block, cls, filled)
         for name, text in problems.items():
             where = block.places.get(name, block.where)
@@ -335,10 +347,13 @@ def spec_to_data(spec: Spec) -> dict[str, Any]:
 
 
 def _insertion_data(insertion: Insertion) -> dict[str, Any]:
-    data = {**spec_to_data(insertion.node), "at": insertion.at}
-    if insertion.position != "after":
-        data["position"] = insertion.position
-    return {**data, "identity": True} if insertion.identity else data
+    optional = {
+        "position": insertion.position,
+        "identity": insertion.identity or None,
+        "name": insertion.name,
+        "view": insertion.view,
+    }
+    return {**spec_to_data(insertion.node), "at": insertion.at, **{k: v for k, v in optional.items() if v is not None}}
 
 
 def write_spec(spec: Spec) -> str:

@@ -27,6 +27,7 @@ BLOCKS = ["layer1.0", "layer1.1", "layer2.0", "layer2.1"]
         (re.compile(r"layer\d\.1"), ["layer1.1", "layer2.1"]),
         ("class:BasicBlock", BLOCKS),
         (BasicBlock, BLOCKS),
+        ("class:BasicBlock.bn2", [f"{name}.bn2" for name in BLOCKS]),
         (lambda name, module: isinstance(module, nn.Linear), ["fc"]),
         (["layer2.1", "layer1.0", "layer1.*"], ["layer1.0", "layer1.1", "layer2.1"]),
         ("", [""]),

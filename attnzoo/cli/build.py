@@ -20,7 +20,7 @@ def command(spec: Path, save: Path | None, seed: int | None) -> None:
 
     read = read_spec(spec)
     if isinstance(read, InsertSpec):
-        check_spec(read, attnzoo.default_registry(), given={"channels": 1})
+        check_spec(read, attnzoo.default_registry(), given={"channels": 64, "embed_dim": 64})
         click.echo(f"{spec}: a valid insert; use attnzoo.insert(model, {str(spec)!r})")
         return
     if seed is not None:

@@ -2,7 +2,6 @@
 
 from attnzoo.surgery.attach import insert
 from attnzoo.surgery.files import load_inserted, save_inserted
-from attnzoo.surgery.inserted import Inserted, Place, Station
 from attnzoo.surgery.life import (
     Insertion,
     disable,
@@ -15,9 +14,10 @@ from attnzoo.surgery.life import (
     train_only_inserted,
 )
 from attnzoo.surgery.plan import Make, Order, Site
-from attnzoo.surgery.probe import Probe, probe
+from attnzoo.surgery.probing import Probe, probe
 from attnzoo.surgery.report import Report, Row
 from attnzoo.surgery.sites import STATION, At, host_modules, select
+from attnzoo.surgery.station import Inserted, Place, Station
 
 __all__ = [
     "STATION",

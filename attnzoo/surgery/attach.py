@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from attnzoo.errors import SurgeryError
-from attnzoo.surgery.inserted import Place, Station
 from attnzoo.surgery.layout import Layouts
 from attnzoo.surgery.plan import Order, Planned, Trials, plan
-from attnzoo.surgery.probe import Probe, probe
+from attnzoo.surgery.probing import Probe, probe
 from attnzoo.surgery.report import Report, Row
 from attnzoo.surgery.sites import STATION, host_modules, select
+from attnzoo.surgery.station import Place, Station
 
 __all__ = ["insert"]
 

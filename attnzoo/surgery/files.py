@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from attnzoo import __version__
 from attnzoo.errors import SurgeryError, WeightsError, did_you_mean
 from attnzoo.surgery.attach import insert
-from attnzoo.surgery.inserted import Inserted, Place
 from attnzoo.surgery.layout import View
 from attnzoo.surgery.life import Insertion, inserted, order_again, remove
 from attnzoo.surgery.sites import STATION, host_modules
+from attnzoo.surgery.station import Inserted, Place
 
 __all__ = ["load_inserted", "save_inserted"]
 
@@ -93,7 +93,8 @@ def _insert_and_fill(
 ) -> list[Insertion]:
     path, build, inputs = how
     orders = [
-        replace(order_again(place, build(place)), name=place.name, spec=place.spec, layout=None) for place in places
+        replace(order_again(place, build(place)), name=place.name, describe=_told(place), layout=None)
+        for place in places
     ]
     insert(host, orders, inputs=inputs)
     items = inserted(host)
@@ -103,6 +104,10 @@ def _insert_and_fill(
         remove(host)
         raise
     return items
+
+
+def _told(place: Place) -> Callable[[nn.Module], Mapping[str, Any] | None]:
+    return lambda _: place.spec
 
 
 def _fill(items: list[Insertion], tensors: Mapping[str, Tensor], path: Path | str) -> None:

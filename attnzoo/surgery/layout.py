@@ -3,6 +3,7 @@
 A layout is one letter an axis: n batch, c channels, h w height and width, t frames, l tokens.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
@@ -76,6 +77,15 @@ class View:
     prefix: int = 0
     height: int = 0
     width: int = 0
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape in which the block sees a tensor of ``shape``."""
+        sizes = dict(zip(self.site, shape, strict=True))
+        if "l" in self.site and "l" not in self.block:
+            sizes |= dict(zip("hw", self._grid(sizes["l"] - self.prefix), strict=True))
+        elif "l" in self.block and "l" not in self.site:
+            sizes["l"] = math.prod(size for axis, size in sizes.items() if axis not in "nc")
+        return tuple(sizes[axis] for axis in self.block)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return ``x`` in the block's layout, and the prefix tokens that do not go there."""

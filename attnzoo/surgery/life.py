@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn import Parameter
 
 from attnzoo.errors import NameNotFound, SurgeryError, near_matches
-from attnzoo.surgery.inserted import Inserted, Place, Station
 from attnzoo.surgery.layout import Layouts
 from attnzoo.surgery.plan import Make, Order, Trials, plan
 from attnzoo.surgery.preserve import device_of, dtype_of
-from attnzoo.surgery.probe import Seen, Sight
+from attnzoo.surgery.probing import Seen, Sight
 from attnzoo.surgery.sites import STATION, glob_regex
+from attnzoo.surgery.station import Inserted, Place, Station
 
 __all__ = [
     "Insertion",

@@ -3,18 +3,18 @@
 import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from attnzoo.errors import SurgeryError
-from attnzoo.surgery.inserted import POSITIONS, Inserted, Place, Position, Station
 from attnzoo.surgery.layout import Layouts, View, channels_of, make_view, token_grid
 from attnzoo.surgery.preserve import preserved
-from attnzoo.surgery.probe import Seen, Sight, counted, fake_mode
+from attnzoo.surgery.probing import Seen, Sight, counted, fake_mode
 from attnzoo.surgery.sites import At
+from attnzoo.surgery.station import POSITIONS, Inserted, Place, Position, Station
 
 __all__ = ["Make", "Order", "Planned", "Site", "Trials", "plan"]
 
@@ -24,7 +24,11 @@ _BLOCKS_TAKE = {"nhwc": "nchw", "nthwc": "ncthw"}
 
 @dataclass(frozen=True)
 class Site:
-    """What a factory is told about the place its block goes to."""
+    """What a factory is told about the place its block goes to.
+
+    ``shape`` is that of the tensor at the site, ``shown`` that of the block's view of it, ``out_shape`` that of what
+    is to come back in the site's layout.
+    """
 
     name: str
     class_name: str
@@ -35,6 +39,7 @@ class Site:
     out_shape: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
+    shown: tuple[int, ...] = ()
 
 
 Make = Callable[[Site], nn.Module]
@@ -54,7 +59,7 @@ class Order:
         view: Show tokens to the block as a ``"map"``, or a map as ``"tokens"``.
         layout: Layout at the site, where the judgement of it is wrong.
         grid: Height and width of the map of tokens, where it is not square.
-        spec: What the block is built from; kept with the inserted weights.
+        describe: Tells what a block was built from; kept with the inserted weights.
     """
 
     make: Make | nn.Module
@@ -66,7 +71,7 @@ class Order:
     view: Literal["map", "tokens"] | None = None
     layout: str | None = None
     grid: tuple[int, int] | None = None
-    spec: Mapping[str, Any] | None = None
+    describe: Callable[[nn.Module], Mapping[str, Any] | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ def plan(host: nn.Module, order: Order, seen: Seen, layouts: Layouts, trials: "T
     """
     site = _site(order, seen, layouts)
     view = _view(order, site)
+    site = replace(site, shown=view.shape(site.shape))
     block = order.make if isinstance(order.make, nn.Module) else order.make(site)
     if not isinstance(block, nn.Module):
         message = f"site {site.name!r}: the factory gave {type(block).__name__}, an nn.Module was expected"
@@ -102,7 +108,7 @@ def plan(host: nn.Module, order: Order, seen: Seen, layouts: Layouts, trials: "T
         out_shape=site.out_shape,
         view=view,
         identity=order.identity,
-        spec=order.spec,
+        spec=order.describe(block) if order.describe else None,
     )
     module = host.get_submodule(site.name)
     inserted = Inserted(block, place).to(device=site.device, dtype=site.dtype)

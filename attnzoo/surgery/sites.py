@@ -17,12 +17,15 @@ _One = str | re.Pattern[str] | type[nn.Module] | Callable[[str, nn.Module], bool
 At = _One | Iterable["At"]
 
 
+_Modules = list[tuple[str, nn.Module]]
+
+
 @dataclass(frozen=True)
 class _Rule:
-    """One way of choosing: ``matches(name, module)``, and how to speak of it."""
+    """One way of choosing: how to speak of it, the names it finds among modules, and what comes near to it."""
 
     text: str
-    matches: Callable[[str, nn.Module], bool]
+    find: Callable[[_Modules], Iterable[str]]
     hints: Callable[[nn.Module], list[str]]
 
 
@@ -38,8 +41,9 @@ def select(host: nn.Module, at: At) -> list[str]:
 
     A string is a name or a glob: ``*`` and ``?`` stay within one part of the dotted name, ``**`` spans any number of
     parts (``layer[1-4].*.bn3``, ``**.mlp``). ``re:PATTERN`` is a regular expression that matches the whole name,
-    ``class:C2f`` every module of that class or of one derived from it. Also: a compiled regular expression, a class,
-    a function ``(name, module) -> bool``, or several of all these.
+    ``class:C2f`` every module of that class or of one derived from it, ``class:Bottleneck.bn3`` a part (a glob) of
+    every such module. Also: a compiled regular expression, a class, a function ``(name, module) -> bool``, or several
+    of these.
 
     Raises:
         NameNotFound: A rule chooses nothing; the text has near matches.
@@ -47,7 +51,7 @@ def select(host: nn.Module, at: At) -> list[str]:
     modules = list(host_modules(host))
     chosen: set[str] = set()
     for rule in map(_rule, _flat(at)):
-        hits = [name for name, module in modules if rule.matches(name, module)]
+        hits = list(rule.find(modules))
         if not hits:
             raise NameNotFound(_nothing(host, rule))
         chosen.update(hits)
@@ -75,7 +79,7 @@ def _rule(at: _One) -> _Rule:
         return _class_name_rule(rest, at) if kind == "class" else _glob_rule(at)
     if isinstance(at, type):
         return _class_rule(at)
-    return _Rule(getattr(at, "__name__", repr(at)), lambda name, module: bool(at(name, module)), lambda _: [])
+    return _Rule(getattr(at, "__name__", repr(at)), lambda modules: [n for n, m in modules if at(n, m)], lambda _: [])
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -87,28 +91,39 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _regex_rule(pattern: re.Pattern[str], text: str) -> _Rule:
-    return _Rule(text, lambda name, _: pattern.fullmatch(name) is not None, lambda host: _name_hints(host, text))
+    def find(modules: _Modules) -> list[str]:
+        return [name for name, _ in modules if pattern.fullmatch(name)]
+
+    return _Rule(text, find, lambda host: _name_hints(host, text))
 
 
 def _glob_rule(glob: str) -> _Rule:
     pattern = re.compile(glob_regex(glob))
 
-    def matches(name: str, _: nn.Module) -> bool:
-        return name == glob or pattern.fullmatch(name) is not None
+    def find(modules: _Modules) -> list[str]:
+        return [name for name, _ in modules if name == glob or pattern.fullmatch(name)]
 
-    return _Rule(glob, matches, lambda host: _name_hints(host, glob))
+    return _Rule(glob, find, lambda host: _name_hints(host, glob))
 
 
 def _class_rule(wanted: type[nn.Module]) -> _Rule:
-    name = wanted.__name__
-    return _Rule(name, lambda _, module: isinstance(module, wanted), lambda host: _class_hints(host, name))
+    def find(modules: _Modules) -> list[str]:
+        return [name for name, module in modules if isinstance(module, wanted)]
+
+    return _Rule(wanted.__name__, find, lambda host: _class_hints(host, wanted.__name__))
 
 
-def _class_name_rule(class_name: str, text: str) -> _Rule:
-    def matches(_: str, module: nn.Module) -> bool:
-        return any(base.__name__ == class_name for base in type(module).__mro__)
+def _class_name_rule(wanted: str, text: str) -> _Rule:
+    class_name, _, part = wanted.partition(".")
+    pattern = re.compile(glob_regex(part))
 
-    return _Rule(text, matches, lambda host: [f"class:{hint}" for hint in _class_hints(host, class_name)])
+    def find(modules: _Modules) -> Iterator[str]:
+        for owner, module in modules:
+            if any(base.__name__ == class_name for base in type(module).__mro__):
+                below = [name for name, _ in host_modules(module) if pattern.fullmatch(name)] if part else [""]
+                yield from (".".join(filter(None, (owner, name))) for name in below)
+
+    return _Rule(text, find, lambda host: [f"class:{hint}" for hint in _class_hints(host, class_name)])
 
 
 def glob_regex(glob: str) -> str:
