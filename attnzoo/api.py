@@ -43,7 +43,7 @@ def create(name: str, *, weights: str | None = None, **arguments: Any) -> "nn.Mo
         BuildError: The constructor refused the arguments.
         WeightsError: The weights cannot be read or do not fit.
     """
-    from attnzoo.build import build_block
+    from attnzoo.builder import build_block
 
     if weights is not None:
         from attnzoo.weights.resolve import build_with_weights
@@ -62,7 +62,7 @@ def build(spec: "str | Path | Mapping[str, Any] | Spec") -> "nn.Module":
         SpecError: Every fault of the spec, each with ``file:line:column``.
         BuildError: A constructor refused its arguments.
     """
-    from attnzoo.build import build_spec
+    from attnzoo.builder import build_spec
     from attnzoo.spec import read_spec, spec_from_data
 
     if isinstance(spec, str | Path):

@@ -9,7 +9,7 @@ from torch import nn
 
 from attnzoo import surgery
 from attnzoo.arguments import parameters_of
-from attnzoo.build import build_spec, spec_of
+from attnzoo.builder import build_spec, spec_of
 from attnzoo.card import fold
 from attnzoo.errors import AttnZooError, SpecError, SurgeryError
 from attnzoo.hosts import resolve_at

@@ -18,7 +18,7 @@ __all__ = ["builds_from_yaml", "compiles", "exports", "meta_device", "save_and_l
 
 def builds_from_yaml(subject: Subject) -> None:
     """A spec written as YAML and read back builds the same block."""
-    from attnzoo.build import build_spec
+    from attnzoo.builder import build_spec
     from attnzoo.registry import Registry, default_registry
     from attnzoo.spec import BlockSpec, read_spec_text, write_spec
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from attnzoo.build import build_block
+from attnzoo.builder import build_block
 from attnzoo.errors import HashMismatch, LoadError, NameNotFound, WeightsError
 from attnzoo.registry import Registry
 from attnzoo.spec import BlockSpec

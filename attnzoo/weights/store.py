@@ -15,7 +15,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
 from attnzoo import __version__
-from attnzoo.build import build_spec, spec_of
+from attnzoo.builder import build_spec, spec_of
 from attnzoo.errors import LoadError, SpecError, WeightsError
 from attnzoo.registry import Registry
 from attnzoo.spec import Spec, blocks_of, spec_from_data, spec_to_data
