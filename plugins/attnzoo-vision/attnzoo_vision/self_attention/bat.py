@@ -1,0 +1,98 @@
+"""Bilinear attentional transform block (BAT)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.require import at_least, divides
+
+
+class BAT(nn.Module):
+    """Mix the blocks of a grid over the map by a matrix from the left and one from the right, both made from the map.
+
+    ``y = x + dropout(f(f(P f(x) Q)))``, where ``f`` is a 1x1 convolution with batch norm and activation, and ``P`` and
+    ``Q``, one pair for each group of channels, act on the rows and columns of the grid of ``block_size`` blocks: linear
+    in the maxima of a narrow map over each row or column of blocks, through a sigmoid, rows of P and columns of Q with
+    sum one.
+
+    Args:
+        channels: Channels of the input.
+        reduction: Divisor of ``channels`` that gives the channels that are mixed (rounded down, at least ``groups``).
+        hidden_channels: Channels that are mixed; replaces ``reduction``.
+        block_size: Number of blocks along H and along W.
+        groups: Groups of channels with matrices of their own.
+        dropout: Probability of dropping a channel of the result, in training.
+        activation: What follows each batch norm.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; H and W multiples of ``block_size``.
+
+    Raises:
+        ValueError: A size is below 1, ``groups`` does not divide the mixed channels, or ``block_size`` the map.
+
+    Source:
+        Chi et al., "Non-Local Neural Networks With Grouped Bilinear Attentional Transforms", CVPR 2020.
+        Authors' code: github.com/BA-Transform/BAT-Image-Classification; compared with timm 1.0.31,
+        timm/layers/non_local_attn.py. Deviations: none from timm; the matrices stay small and never become H x H.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 4,
+        hidden_channels: int | None = None,
+        block_size: int = 7,
+        groups: int = 2,
+        dropout: float = 0.2,
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        at_least("BAT", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
+        at_least("BAT", 1, block_size=block_size, groups=groups)
+        hidden = max(1, channels // reduction // groups) * groups if hidden_channels is None else hidden_channels
+        divides("BAT", "groups", groups, "hidden_channels", hidden)
+        self.block_size, self.groups, self.dropout = block_size, groups, dropout
+        self.activation = get_activation("BAT", activation)
+        self.reduce = ConvNorm(channels, hidden)
+        self.squeeze = ConvNorm(hidden, groups)
+        self.rows = nn.Linear(groups * block_size, groups * block_size**2)
+        self.columns = nn.Linear(groups * block_size, groups * block_size**2)
+        self.mix = ConvNorm(hidden, hidden)
+        self.expand = ConvNorm(hidden, channels)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return ``x_nchw`` plus the mixed map."""
+        hidden_nrhw = self.activation(self.reduce(x_nchw))
+        rows_ngss, columns_ngss = self._matrices(hidden_nrhw)
+        samples, hidden, height, width = hidden_nrhw.shape
+        size = self.block_size
+        blocks_ngdsl = hidden_nrhw.reshape(samples, self.groups, -1, size, height // size * width)
+        mixed_ngdhsl = torch.matmul(rows_ngss.unsqueeze(2), blocks_ngdsl).reshape(
+            samples, self.groups, hidden // self.groups * height, size, width // size
+        )
+        mixed_ngdhsl = torch.matmul(columns_ngss.transpose(2, 3).unsqueeze(2), mixed_ngdhsl)
+        mixed_nrhw = mixed_ngdhsl.reshape(samples, hidden, height, width)
+        y_nchw = self.activation(self.expand(self.activation(self.mix(mixed_nrhw))))
+        return x_nchw + F.dropout2d(y_nchw, self.dropout, self.training)
+
+    def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
+        """Return the matrices ``rows`` (from the left) and ``columns`` (from the right) of each group."""
+        rows_ngss, columns_ngss = self._matrices(self.activation(self.reduce(x_nchw)))
+        return {"rows": rows_ngss, "columns": columns_ngss}
+
+    def _matrices(self, hidden_nrhw: Tensor) -> tuple[Tensor, Tensor]:
+        samples, _, height, width = hidden_nrhw.shape
+        size = self.block_size
+        if height % size or width % size:
+            message = f"BAT: input is {height} x {width}, expected multiples of block_size={size}"
+            raise ValueError(message)
+        narrow_nghw = self.activation(self.squeeze(hidden_nrhw))
+        row_ngs = narrow_nghw.reshape(samples, self.groups, size, -1).amax(3)
+        column_ngs = narrow_nghw.amax(2).reshape(samples, self.groups, size, -1).amax(3)
+        shape = (samples, self.groups, size, size)
+        rows_ngss = torch.sigmoid(self.rows(row_ngs.flatten(1))).view(shape)
+        columns_ngss = torch.sigmoid(self.columns(column_ngs.flatten(1))).view(shape)
+        return rows_ngss / rows_ngss.sum(3, keepdim=True), columns_ngss / columns_ngss.sum(2, keepdim=True)
