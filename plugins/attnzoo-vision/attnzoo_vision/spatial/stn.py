@@ -32,7 +32,7 @@ class STN(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, output_size[0], output_size[1])``; any H and W from 1 on if ``input_size`` is None.
 
     Raises:
-        ValueError: ``input_size`` is below 16 by 16 or the input has another one, a list has not two numbers,
+        ValueError: ``input_size`` is below 18 by 18 or the input has another one, a list has not two numbers,
             or another argument is out of its range.
 
     Source:
@@ -56,7 +56,7 @@ class STN(nn.Module):
         super().__init__()
         at_least("STN", 1, channels=channels, hidden_channels=hidden_channels)
         one_of("STN", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
-        self.input_size = _pair("input_size", input_size, 16)
+        self.input_size = _pair("input_size", input_size, 18)
         self.output_size = _pair("output_size", output_size, 1)
         first, second = _pair("conv_channels", conv_channels, 1) or (8, 10)
         self.padding_mode = padding_mode

@@ -83,7 +83,7 @@ class PyramidAttention(nn.Module):
         else:
             rebuilt_nle = attend(query_nld, key_nmd, value_nme, self.softmax_scale)
         y_nchw = F.fold(rebuilt_nle.transpose(1, 2), tuple(x_nchw.shape[2:]), _PATCH, padding=1) / _OVERLAP
-        return y_nchw + self.residual_scale * x_nchw
+        return self.residual_scale * x_nchw + y_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``patch``, the weights of all patches of all sizes at each pixel, ``(N, M, H, W)``."""

@@ -1,0 +1,46 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from attnzoo_vision.spatial.large_kernel_attention import LargeKernelAttention
+from attnzoo_vision.spatial.van_attention import VANAttention
+from attnzoo_vision.spatial.van_block import VANBlock
+
+
+def test_the_input_is_multiplied_by_three_convolutions():
+    block = LargeKernelAttention(4).double()
+    x = torch.randn(2, 4, 9, 7).double()
+    a = F.conv2d(x, block.local.weight, block.local.bias, padding=2, groups=4)
+    a = F.conv2d(a, block.dilated.weight, block.dilated.bias, padding=9, dilation=3, groups=4)
+    assert block.dilated.weight.shape[-1] == 7
+    torch.testing.assert_close(block(x), x * block.pointwise(a))
+
+
+def test_a_kernel_that_cannot_be_centred_is_refused():
+    message = (
+        r"^LargeKernelAttention: kernel_size=12 with dilation=3 needs 4 taps, which is even; choose another kernel_size$"
+    )
+    with pytest.raises(ValueError, match=message):
+        LargeKernelAttention(4, kernel_size=12)
+
+
+def test_the_attention_has_a_shortcut_of_its_own():
+    block = VANAttention(4).double()
+    x = torch.randn(2, 4, 9, 7).double()
+    hidden = F.gelu(block.project_in(x))
+    torch.testing.assert_close(block(x), x + block.project_out(block.lka(hidden)))
+
+
+def test_the_layer_adds_scaled_attention_and_mlp():
+    block = VANBlock(4, mlp_ratio=2.0).double().eval()
+    x = torch.randn(2, 4, 5, 6).double()
+    y = x + block.attention_scale[:, None, None] * block.attend(block.attention_norm(x))
+    hidden = F.gelu(block.depthwise(block.expand(block.mlp_norm(y))))
+    torch.testing.assert_close(block(x), y + block.mlp_scale[:, None, None] * block.reduce(hidden))
+
+
+def test_drop_path_leaves_branches_of_whole_samples_out():
+    torch.manual_seed(0)
+    block = VANBlock(4, drop_path=0.9).train()
+    x = torch.randn(16, 4, 5, 6)
+    unchanged = (block(x) == x).flatten(1).all(1)
+    assert 0 < unchanged.sum() < 16
