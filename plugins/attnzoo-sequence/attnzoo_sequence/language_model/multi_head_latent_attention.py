@@ -1,5 +1,6 @@
 """Multi-head latent attention: keys and values of all heads kept as one small vector a token."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from attnzoo_sequence.ops.checks import check_choice, check_positive
 from attnzoo_sequence.ops.norm import RMSNorm
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
 from attnzoo_sequence.ops.uneven import attend_uneven
+from attnzoo_sequence.ops.yarn import yarn_scale, yarn_tables
 
 
 class MultiHeadLatentAttention(nn.Module):
@@ -29,6 +31,9 @@ class MultiHeadLatentAttention(nn.Module):
         head_dims: Channels of a head: without position, with position, of the value.
         rope_base: Base of the rotation frequencies.
         rope_layout: Which channels form a pair: interleaved (DeepSeek's checkpoints) or half.
+        yarn: YaRN scaling of the rotation: factor, trained length, beta fast, beta slow, mscale, mscale of all
+        dimensions
+            (DeepSeek-V3: 40, 4096, 32, 1, 1, 1); None: none.
         eps: Added to the mean square in the norms.
         bias: Whether the down and output projections have biases.
         causal: Whether a query sees only keys up to its own position.
@@ -43,7 +48,7 @@ class MultiHeadLatentAttention(nn.Module):
     Source:
         DeepSeek-AI, "DeepSeek-V2", 2024, arXiv:2405.04434, eq. 9-19 and appendix C; DeepSeek-V3, arXiv:2412.19437.
         Authors' code: github.com/deepseek-ai/DeepSeek-V3 @ 9b4e978, inference/model.py.
-        Deviations: no YaRN scaling of the rotation.
+        Deviations: none known.
     """
 
     def __init__(
@@ -56,23 +61,21 @@ class MultiHeadLatentAttention(nn.Module):
         head_dims: tuple[int, int, int] = (128, 64, 128),
         rope_base: float = 10000.0,
         rope_layout: Literal["interleaved", "half"] = "interleaved",
+        yarn: tuple[float, float, float, float, float, float] | None = None,
         eps: float = 1e-6,
         bias: bool = False,
         causal: bool = True,
         absorbed: bool = False,
     ) -> None:
         super().__init__()
-        self.nope_dim, self.rope_dim, self.value_dim = head_dims
         check_positive("MultiHeadLatentAttention", embed_dim=embed_dim, num_heads=num_heads, query_rank=query_rank)
-        check_positive(
-            "MultiHeadLatentAttention", kv_rank=kv_rank, head_dims=min(head_dims), rope_base=rope_base, eps=eps
-        )
+        check_positive("MultiHeadLatentAttention", kv_rank=kv_rank, rope_base=rope_base, eps=eps)
         check_choice("MultiHeadLatentAttention", "rope_layout", rope_layout, ("interleaved", "half"))
-        if self.rope_dim < 2 or self.rope_dim % 2:
-            message = f"MultiHeadLatentAttention: head_dims={head_dims!r}: the rotated part must be even and at least 2"
-            raise ValueError(message)
+        self.nope_dim, self.rope_dim, self.value_dim = _head_dims(head_dims)
         self.num_heads = num_heads
         self.rope_base = rope_base
+        self.yarn = yarn
+        self.scale = (self.nope_dim + self.rope_dim) ** -0.5 * (yarn_scale(yarn[0], yarn[5]) ** 2 if yarn else 1.0)
         self.rope_layout: Literal["interleaved", "half"] = rope_layout
         self.causal = causal
         self.absorbed = absorbed
@@ -101,7 +104,10 @@ class MultiHeadLatentAttention(nn.Module):
         query = split_heads(self.query_up(self.query_down(x_nlc)), self.num_heads)
         nope, turned = query.split([self.nope_dim, self.rope_dim], dim=-1)
         latent_nlr, shared_nlp = self.kv_down(x_nlc).split([self.kv_norm.normalized_shape[0], self.rope_dim], dim=-1)
-        cos, sin = rotary_tables(turned, rotary_dim=self.rope_dim, base=self.rope_base)
+        if self.yarn is None:
+            cos, sin = rotary_tables(turned, rotary_dim=self.rope_dim, base=self.rope_base)
+        else:
+            cos, sin = yarn_tables(turned, base=self.rope_base, yarn=self.yarn)
         turned, shared = (rotate(t, cos, sin, self.rope_layout) for t in (turned, shared_nlp[:, None]))
         return nope, turned, self.kv_norm(latent_nlr), shared
 
@@ -119,8 +125,7 @@ class MultiHeadLatentAttention(nn.Module):
         key_up, value_up = up_hdr.split([self.nope_dim, self.value_dim], dim=1)
         query = torch.cat([nope @ key_up, turned], dim=-1)
         key = torch.cat([latent_nlr[:, None], shared], dim=-1)
-        scale = (self.nope_dim + self.rope_dim) ** -0.5
-        latent = attend_uneven(query, key, latent_nlr[:, None], visible=visible, causal=causal, scale=scale)
+        latent = attend_uneven(query, key, latent_nlr[:, None], visible=visible, causal=causal, scale=self.scale)
         return latent @ value_up.transpose(-2, -1)
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
@@ -134,7 +139,7 @@ class MultiHeadLatentAttention(nn.Module):
             out_nhle = self._attend_absorbed(query_nlc, visible, causal)
         else:
             query, key, value = self._expand(query_nlc)
-            out_nhle = attend_uneven(query, key, value, visible=visible, causal=causal)
+            out_nhle = attend_uneven(query, key, value, visible=visible, causal=causal, scale=self.scale)
         out: Tensor = self.out_proj(merge_heads(out_nhle))
         return out
 
@@ -142,4 +147,15 @@ class MultiHeadLatentAttention(nn.Module):
         """Return the weights, ``(n, h, l, l)``."""
         query, key, _ = self._expand(query_nlc)
         visible = visibility(query, key, mask_nm=mask_nl, causal=self.causal)
-        return {"attention": attention_weights(query, key, visible=visible)}
+        return {"attention": attention_weights(query, key, visible=visible, scale=self.scale)}
+
+
+def _head_dims(head_dims: Sequence[int]) -> tuple[int, int, int]:
+    """Return the three sizes, or refuse them."""
+    if not isinstance(head_dims, Sequence) or len(head_dims) != 3 or min(head_dims) < 1 or head_dims[1] % 2:
+        message = (
+            f"MultiHeadLatentAttention: head_dims={head_dims!r}, expected three positive numbers (without position, with"
+            " position, value), the second even"
+        )
+        raise ValueError(message)
+    return head_dims[0], head_dims[1], head_dims[2]

@@ -50,6 +50,7 @@ class PerceiverCrossAttention(nn.Module):
         super().__init__()
         check_positive("PerceiverCrossAttention", embed_dim=embed_dim, source_dim=source_dim, num_heads=num_heads)
         check_positive("PerceiverCrossAttention", mlp_ratio=mlp_ratio, key_channels=key_channels)
+        check_positive("PerceiverCrossAttention", value_channels=value_channels)
         keys = source_dim if key_channels is None else key_channels
         values = keys if value_channels is None else value_channels
         for name, channels in (("key_channels", keys), ("value_channels", values)):

@@ -1,6 +1,10 @@
+import math
+import re
+
 import pytest
 import torch
 from attnzoo_sequence.language_model.multi_head_latent_attention import MultiHeadLatentAttention
+from attnzoo_sequence.ops.yarn import yarn_tables
 
 
 def blocks(causal: bool = True) -> tuple[MultiHeadLatentAttention, MultiHeadLatentAttention]:
@@ -42,7 +46,21 @@ def test_scores_are_shifted_together_with_the_positions() -> None:
     torch.testing.assert_close(plain(later, mask)[:, 3:], plain(x))
 
 
+def test_yarn_divides_slow_frequencies_and_sharpens_the_scores() -> None:
+    x = torch.zeros(1, 1, 9, 64, dtype=torch.float64)
+    cos, sin = yarn_tables(x, base=10000.0, yarn=(40, 4096, 32, 1, 1.0, 1.0))
+    angle = torch.atan2(sin[1], cos[1])
+    plain = 10000.0 ** -(torch.arange(0, 64, 2, dtype=torch.float64) / 64)
+    torch.testing.assert_close(angle[:10], plain[:10])
+    torch.testing.assert_close(angle[-8:], plain[-8:] / 40)
+    assert (angle[11:23] < plain[11:23]).all()
+    block = MultiHeadLatentAttention(8, head_dims=(4, 2, 3), yarn=(40, 4096, 32, 1, 1.0, 1.0))
+    assert block.scale == pytest.approx(6**-0.5 * (0.1 * math.log(40) + 1) ** 2)
+
+
 def test_an_odd_rotated_part_is_refused() -> None:
-    message = r"^MultiHeadLatentAttention: head_dims=\(4, 3, 3\): the rotated part must be even and at least 2$"
-    with pytest.raises(ValueError, match=message):
+    message = (
+        "head_dims=(4, 3, 3), expected three positive numbers (without position, with position, value), the second even"
+    )
+    with pytest.raises(ValueError, match=f"^MultiHeadLatentAttention: {re.escape(message)}$"):
         MultiHeadLatentAttention(8, head_dims=(4, 3, 3))

@@ -1,0 +1,86 @@
+"""Graph attention (GAT): nodes average their neighbours, weighted by a score of each pair."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnzoo_sequence.ops.attend import masked_softmax, merge_heads, split_heads
+from attnzoo_sequence.ops.checks import check_positive
+
+
+class GraphAttention(nn.Module):
+    """Average the projected neighbours of each node, weighted by a sum of one score of each end.
+
+    ``h = W x;  e_ij = leaky_relu(target . h_i + source . h_j [+ c]);  out_i = sum_j softmax_j(e_ij) h_j + bias``, for
+    each head; heads are joined or averaged. The order of the neighbours by weight is the same for every node; the
+    second version, ``graph-attention-v2``, is free of that.
+
+    Args:
+        embed_dim: Width of the nodes.
+        head_dim: Channels of a head.
+        num_heads: Number of heads.
+        average: Whether heads are averaged (an output layer) instead of joined.
+        slope: Slope of the leaky ReLU below 0.
+        bias: Whether a bias is added to the result.
+        score_bias: Whether each head has a constant ``c`` in its scores, as the authors' code has.
+
+    Shape:
+        ``(N, L, C)``, edges ``(N, L, L)`` with True at ``[i, j]`` where node i sees node j, to ``(N, L, num_heads
+        head_dim)`` or ``(N, L, head_dim)``. A node without neighbours gives the bias; add self loops if it shall see
+        itself.
+
+    Raises:
+        ValueError: a size is not positive.
+
+    Source:
+        Velickovic et al., "Graph Attention Networks", ICLR 2018, arXiv:1710.10903, eq. 1-6.
+        Authors' code: github.com/PetarV-/GAT @ 5af87e7, utils/layers.py.
+        Deviations: no dropout and no activation inside; one constant for their two biases of the score, which are only
+        added.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        *,
+        head_dim: int = 8,
+        num_heads: int = 8,
+        average: bool = False,
+        slope: float = 0.2,
+        bias: bool = True,
+        score_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        check_positive("GraphAttention", embed_dim=embed_dim, head_dim=head_dim, num_heads=num_heads)
+        self.num_heads = num_heads
+        self.average = average
+        self.slope = slope
+        self.project = nn.Linear(embed_dim, num_heads * head_dim, bias=False)
+        self.source = nn.Parameter(torch.empty(num_heads, head_dim))
+        self.target = nn.Parameter(torch.empty(num_heads, head_dim))
+        self.bias = nn.Parameter(torch.zeros(head_dim if average else num_heads * head_dim)) if bias else None
+        self.score_bias = nn.Parameter(torch.zeros(num_heads)) if score_bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights from Glorot's uniform distribution."""
+        for weight in (self.project.weight, self.source, self.target):
+            nn.init.xavier_uniform_(weight)
+
+    def _weights(self, node_nhld: Tensor, edge_mask_nlm: Tensor) -> Tensor:
+        source_nhm, target_nhl = ((node_nhld @ a[:, :, None]).squeeze(-1) for a in (self.source, self.target))
+        score_nhlm = target_nhl[..., :, None] + source_nhm[..., None, :]
+        if self.score_bias is not None:
+            score_nhlm = score_nhlm + self.score_bias[:, None, None]
+        return masked_softmax(F.leaky_relu(score_nhlm, self.slope), edge_mask_nlm[:, None])
+
+    def forward(self, x_nlc: Tensor, edge_mask_nlm: Tensor) -> Tensor:
+        """Return the averages over the neighbours, ``(n, l, h d)`` or ``(n, l, d)``."""
+        node_nhld = split_heads(self.project(x_nlc), self.num_heads)
+        out_nhld = self._weights(node_nhld, edge_mask_nlm).to(node_nhld.dtype) @ node_nhld
+        out = out_nhld.sum(dim=1) / self.num_heads if self.average else merge_heads(out_nhld)
+        return out if self.bias is None else out + self.bias
+
+    def attention(self, x_nlc: Tensor, edge_mask_nlm: Tensor) -> dict[str, Tensor]:
+        """Return the weights, ``(n, h, l, l)``."""
+        return {"attention": self._weights(split_heads(self.project(x_nlc), self.num_heads), edge_mask_nlm)}
