@@ -44,7 +44,7 @@ class AttentionGate(nn.Module):
         gating_channels: int,
         *,
         hidden_channels: int | None = None,
-        stride: int | list[int] = 2,
+        stride: int | list[int] | tuple[int, ...] = 2,
         spatial_dims: Literal[2, 3] = 2,
         mode: Literal["sigmoid", "softplus", "softmax"] = "sigmoid",
         align_corners: bool = False,
@@ -99,7 +99,7 @@ class AttentionGate(nn.Module):
         return F.interpolate(x_nchw, list(size), mode=self.interpolation, align_corners=self.align_corners)
 
 
-def _check(stride: int | list[int], spatial_dims: int, mode: str) -> tuple[int, ...]:
+def _check(stride: int | list[int] | tuple[int, ...], spatial_dims: int, mode: str) -> tuple[int, ...]:
     one_of("AttentionGate", "spatial_dims", spatial_dims, (2, 3))
     one_of("AttentionGate", "mode", mode, ("sigmoid", "softplus", "softmax"))
     strides = (stride,) * spatial_dims if isinstance(stride, int) else tuple(stride)

@@ -33,5 +33,6 @@ def test_an_input_of_another_size_is_refused():
 
 
 def test_a_wrong_output_size_is_refused():
-    with pytest.raises(ValueError, match=r"^AffineSampler: output_size=\[3\] is not \[height, width\], both at least 1$"):
+    message = r"^AffineSampler: output_size=\[3\] is not \[height, width\], both at least 1$"
+    with pytest.raises(ValueError, match=message):
         AffineSampler(output_size=[3])
