@@ -50,7 +50,7 @@ def test_blocks_that_are_inserted_already_are_filled(name, tmp_path):
 def test_the_file_is_small_and_describes_itself(tmp_path):
     path = tmp_path / "blocks.safetensors"
     host = make_host("resnet")
-    put(host, "resnet", spec={"block": "vision/gate", "args": {"bias": True}})
+    put(host, "resnet", describe=lambda _: {"block": "vision/gate", "args": {"bias": True}})
     save_inserted(host, path, licence="MIT")
     assert path.stat().st_size < 8000
     with safe_open(path, "pt") as file:
