@@ -35,17 +35,20 @@ class EMAUnit(nn.Module):
     Source:
         Li et al., "Expectation-Maximization Attention Networks for Semantic Segmentation", ICCV 2019, arXiv:1907.13426.
         Authors' code: github.com/XiaLiPKU/EMANet @ f09ffac, network.py, EMAU.
-        Deviations: the projection ``W`` is applied to the bases instead of the map, and marked as needing no gradient;
-        forward returns the map alone (:meth:`attention` has the bases).
+        Deviations: the projection ``W`` is applied to the bases instead of the map and stored in buffers, as it never
+        learns; forward returns the map alone (:meth:`attention` has the bases).
     """
 
     bases: Tensor
+    embed_weight: Tensor
+    embed_bias: Tensor
 
     def __init__(self, channels: int, *, num_bases: int = 64, iterations: int = 3, momentum: float = 3e-4) -> None:
         super().__init__()
         at_least("EMAUnit", 1, channels=channels, num_bases=num_bases, iterations=iterations)
         self.iterations = iterations
-        self.embed = nn.Linear(channels, channels).requires_grad_(False)
+        self.register_buffer("embed_weight", torch.empty(channels, channels))
+        self.register_buffer("embed_bias", torch.empty(channels))
         self.out = nn.Linear(channels, channels, bias=False)
         self.norm = BatchNorm2d(channels, momentum=momentum)
         self.register_buffer("bases", torch.empty(channels, num_bases))
@@ -54,7 +57,8 @@ class EMAUnit(nn.Module):
     def reset_parameters(self) -> None:
         """Initialise as the authors do."""
         channels, num_bases = self.bases.shape
-        nn.init.normal_(self.embed.weight, std=math.sqrt(2 / channels))
+        nn.init.normal_(self.embed_weight, std=math.sqrt(2 / channels))
+        nn.init.uniform_(self.embed_bias, -(channels**-0.5), channels**-0.5)
         nn.init.normal_(self.out.weight, std=math.sqrt(2 / channels))
         with torch.no_grad():
             self.bases.normal_(std=math.sqrt(2 / num_bases))
@@ -84,7 +88,7 @@ class EMAUnit(nn.Module):
     @torch.no_grad()
     def _iterate(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
         x_ncl = x_nchw.flatten(2)
-        weight_cc, bias_c = self.embed.weight, self.embed.bias
+        weight_cc, bias_c = self.embed_weight, self.embed_bias
         bases_nck = self.bases.expand(x_nchw.shape[0], -1, -1)
         for _ in range(self.iterations):
             query_nck = torch.matmul(weight_cc.t(), bases_nck)

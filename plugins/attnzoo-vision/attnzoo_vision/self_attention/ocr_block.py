@@ -82,7 +82,7 @@ class OCRBlock(nn.Module):
         return F.dropout2d(torch.relu(y_nchw), self.dropout, self.training)
 
     def attention(self, x_nchw: Tensor, logits_nkhw: Tensor) -> dict[str, Tensor]:
-        """Return ``gather`` (classes over pixels), the ``proxy`` of each class, and ``object`` (pixels over classes)."""
+        """Return ``gather`` (classes over pixels), ``proxy`` of each class, and ``object`` (pixels over classes)."""
         gather_nkl, proxy_nkc = self._gather(x_nchw, logits_nkhw)
         query_nlr, key_nkr, _ = self._embed(x_nchw, proxy_nkc)
         logits_nlk = torch.bmm(query_nlr, key_nkr.transpose(1, 2)) * self.scale

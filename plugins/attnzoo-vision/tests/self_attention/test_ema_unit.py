@@ -10,7 +10,7 @@ def test_the_map_is_rebuilt_from_the_bases(training):
     torch.manual_seed(0)
     block = EMAUnit(6, num_bases=3, iterations=2).double().train(training)
     x_nchw = torch.randn(2, 6, 5, 4, dtype=torch.float64)
-    map_ncl = block.embed(x_nchw.flatten(2).mT).mT
+    map_ncl = (x_nchw.flatten(2).mT @ block.embed_weight.T + block.embed_bias).mT
     mu_nck = block.bases.expand(2, -1, -1)
     for _ in range(2):
         z_nlk = torch.softmax(map_ncl.mT @ mu_nck, dim=2)
@@ -39,7 +39,7 @@ def test_the_input_has_a_gradient_through_the_sum_alone():
     y_nchw = block(x_nchw)
     y_nchw.sum().backward()
     torch.testing.assert_close(x_nchw.grad, (y_nchw > 0).float())
-    assert not block.embed.weight.requires_grad
+    assert "embed_weight" not in dict(block.named_parameters())
 
 
 def test_the_bases_move_by_one_minus_momentum():

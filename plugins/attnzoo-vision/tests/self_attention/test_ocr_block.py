@@ -29,8 +29,6 @@ def test_pixels_are_described_by_the_classes(training, pool_size):
     context_nchw = F.interpolate(context_nchw, (4, 6), mode="bilinear", align_corners=True)
     joined_nchw = torch.cat([context_nchw, x_nchw], dim=1)
     y_nohw = torch.einsum("oc,nchw->nohw", block.out.weight, joined_nchw)
-    zero, one = torch.zeros(5, dtype=torch.float64), torch.ones(5, dtype=torch.float64)
-    expected = torch.relu(
-        F.batch_norm(y_nohw, None if training else zero, None if training else one, training=training)
-    )
+    mean, variance = (None, None) if training else (torch.zeros(5).double(), torch.ones(5).double())
+    expected = torch.relu(F.batch_norm(y_nohw, mean, variance, training=training))
     torch.testing.assert_close(block(x_nchw, logits_nkhw), expected)
