@@ -244,6 +244,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_str(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "'" if _resolve(text) is not text else None
+    if not text.isprintable():
+        style = '"'  # the other styles fold line breaks, of which YAML knows more than one
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

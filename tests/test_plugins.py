@@ -81,11 +81,12 @@ def test_a_misspelt_hook_is_an_error(fake_distribution):
     plugin = fake_plugins("typo")["typo", "attnzoo-typo"]
     assert plugin.status == "broken"
     assert "typo_plugin: no hook 'attnzoo_crads', expected one of attnzoo_cards, attnzoo_registry_files" in plugin.error
-    assert "did you mean 'attnzoo_cards'?" in plugin.error
+    assert "did you mean 'attnzoo_cards'" in plugin.error
 
 
 def test_a_hook_without_its_marker_is_an_error(fake_distribution):
-    fake_distribution("attnzoo-bare", {"bare": "bare_plugin"}, {"bare_plugin.py": "def attnzoo_cards():\n    return []\n"})
+    module = "def attnzoo_cards():\n    return []\n"
+    fake_distribution("attnzoo-bare", {"bare": "bare_plugin"}, {"bare_plugin.py": module})
     plugin = fake_plugins("bare")["bare", "attnzoo-bare"]
     assert "attnzoo_cards is not marked as a hook; put @attnzoo.hookimpl above it" in plugin.error
 

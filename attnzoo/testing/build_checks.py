@@ -51,7 +51,7 @@ def meta_device(subject: Subject) -> None:
             f"building on the meta device raised {type(error).__name__}: {error}",
             mend="read no tensor values in the constructor",
         ) from error
-    _expect_equal(subject, tensors_of(block(**inputs)), tensors_of(twin(**inputs)), "built on the meta device", inputs)
+    _expect_equal(subject, block, twin, "built on the meta device", inputs)
 
 
 def save_and_load(subject: Subject) -> None:
@@ -68,18 +68,19 @@ def save_and_load(subject: Subject) -> None:
         path = Path(folder) / "block.safetensors"
         save_block(block, path, BlockSpec(name, dict(subject.arguments)), registry)
         again = load_block(path, registry).eval()
-    _expect_equal(subject, tensors_of(block(**inputs)), tensors_of(again(**inputs)), "saved and loaded", inputs)
+    _expect_equal(subject, block, again, "saved and loaded", inputs)
 
 
-def _expect_equal(
-    subject: Subject, ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...], how: str, inputs: dict[str, Tensor]
-) -> None:
+def _expect_equal(subject: Subject, block: nn.Module, twin: nn.Module, how: str, inputs: dict[str, Tensor]) -> None:
+    mend = "keep everything that forward needs in parameters, buffers or arguments"
+    ours = tensors_of(block(**inputs))
+    try:
+        theirs = tensors_of(twin(**inputs))
+    except RuntimeError as error:
+        found = f"{how}, the block raises {type(error).__name__}: {error}"
+        raise CheckFailure(found, input=subject.describe(inputs), mend=mend) from error
     if any(not torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)):
-        raise CheckFailure(
-            f"{how}, the block gives other numbers",
-            input=subject.describe(inputs),
-            mend="keep everything that forward needs in parameters, buffers or arguments",
-        )
+        raise CheckFailure(f"{how}, the block gives other numbers", input=subject.describe(inputs), mend=mend)
 
 
 def exports(subject: Subject) -> None:

@@ -1,0 +1,80 @@
+"""Pytest fixtures for first and third parties; loaded by pytest in every environment that has attnzoo.
+
+``attnzoo_isolated``       this process's registry is empty, whatever is installed
+``attnzoo_registry``       make this process's registry from given plugin modules
+``fake_distribution``      put a distribution with entry points on the path, as if it were installed
+"""
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from attnzoo.registry import Registry
+
+__all__ = ["attnzoo_isolated", "attnzoo_registry", "fake_distribution"]
+
+
+@pytest.fixture
+def attnzoo_isolated() -> "Iterator[Registry]":
+    """Give the test an empty registry: no installed plugin is discovered while it runs."""
+    from attnzoo.registry import Registry, set_default_registry
+
+    registry = Registry()
+    old = set_default_registry(registry)
+    yield registry
+    set_default_registry(old)
+
+
+@pytest.fixture
+def attnzoo_registry() -> "Iterator[Callable[..., Registry]]":
+    """Return a function that makes the process's registry from plugin modules: ``attnzoo_registry(mine=my_plugin)``."""
+    from importlib.metadata import EntryPoint
+
+    from attnzoo.plugins import load_plugin
+    from attnzoo.registry import Registry, set_default_registry
+
+    old = set_default_registry(None)
+
+    def make(**modules: Any) -> Registry:
+        points = [EntryPoint(name, getattr(m, "__name__", str(m)), "attnzoo") for name, m in modules.items()]
+        registry = Registry(tuple(load_plugin(p) for p in points))
+        set_default_registry(registry)
+        return registry
+
+    yield make
+    set_default_registry(old)
+
+
+@pytest.fixture
+def fake_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Return a function that writes a ``*.dist-info`` folder and modules, and puts them on ``sys.path``.
+
+    ``fake_distribution("attnzoo-x", {"x": "x_plugin"}, {"x_plugin.py": "..."})`` looks to Python, and to every Python it
+    starts with this folder on ``PYTHONPATH``, like an installed distribution. It returns the folder.
+    """
+    site = tmp_path / "site"
+
+    def install(
+        name: str, entry_points: Mapping[str, str], files: Mapping[str, str] | None = None, version: str = "1.0"
+    ) -> Path:
+        info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True, exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        lines = "".join(f"{key} = {value}\n" for key, value in entry_points.items())
+        (info / "entry_points.txt").write_text(f"[attnzoo]\n{lines}")
+        for path, text in (files or {}).items():
+            target = site / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(textwrap.dedent(text).lstrip())
+            module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        if str(site) not in sys.path:
+            monkeypatch.syspath_prepend(str(site))
+        return site
+
+    return install
