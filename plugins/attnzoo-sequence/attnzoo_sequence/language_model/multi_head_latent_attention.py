@@ -79,17 +79,19 @@ class MultiHeadLatentAttention(nn.Module):
         self.rope_layout: Literal["interleaved", "half"] = rope_layout
         self.causal = causal
         self.absorbed = absorbed
-        query_dim = num_heads * (self.nope_dim + self.rope_dim)
+        self._add_projections(embed_dim, query_rank, kv_rank, eps, bias)
+        self.reset_parameters()
+
+    def _add_projections(self, embed_dim: int, query_rank: int | None, kv_rank: int, eps: float, bias: bool) -> None:
+        query_dim, heads = self.num_heads * (self.nope_dim + self.rope_dim), self.num_heads
         self.query_down: nn.Module = nn.Identity()
         if query_rank is not None:
-            down = nn.Linear(embed_dim, query_rank, bias=bias)
-            self.query_down = nn.Sequential(down, RMSNorm(query_rank, eps=eps))
+            self.query_down = nn.Sequential(nn.Linear(embed_dim, query_rank, bias=bias), RMSNorm(query_rank, eps=eps))
         self.query_up = nn.Linear(embed_dim if query_rank is None else query_rank, query_dim, bias=False)
         self.kv_down = nn.Linear(embed_dim, kv_rank + self.rope_dim, bias=bias)
         self.kv_norm = RMSNorm(kv_rank, eps=eps)
-        self.kv_up = nn.Linear(kv_rank, num_heads * (self.nope_dim + self.value_dim), bias=False)
-        self.out_proj = nn.Linear(num_heads * self.value_dim, embed_dim, bias=bias)
-        self.reset_parameters()
+        self.kv_up = nn.Linear(kv_rank, heads * (self.nope_dim + self.value_dim), bias=False)
+        self.out_proj = nn.Linear(heads * self.value_dim, embed_dim, bias=bias)
 
     def reset_parameters(self) -> None:
         """Draw the projections from N(0, 0.02^2), biases zero."""
@@ -154,8 +156,8 @@ def _head_dims(head_dims: Sequence[int]) -> tuple[int, int, int]:
     """Return the three sizes, or refuse them."""
     if not isinstance(head_dims, Sequence) or len(head_dims) != 3 or min(head_dims) < 1 or head_dims[1] % 2:
         message = (
-            f"MultiHeadLatentAttention: head_dims={head_dims!r}, expected three positive numbers (without position, with"
-            " position, value), the second even"
+            f"MultiHeadLatentAttention: head_dims={head_dims!r}, expected three positive numbers"
+            " (without position, with position, value), the second even"
         )
         raise ValueError(message)
     return head_dims[0], head_dims[1], head_dims[2]

@@ -65,16 +65,23 @@ def delta_prefix(
         to_state = key * (sums[..., -1:, :] - sums).exp()
     solved = _solve_unit_lower(overlap, torch.cat([beta * value, read], dim=-1))
     correction, reading = solved.split([value.shape[-1], key.shape[-1]], dim=-1)
-    score, to_state = score.tril(), to_state.transpose(-2, -1)
     state = _initial_state(state_nhde, query, value)
+    out_nhle, state = _corrected_scan(
+        (from_state, to_state.transpose(-2, -1), score.tril(), correction, reading), keep, state
+    )
+    return out_nhle[:, :, :length].to(value_nhle.dtype), state.to(value_nhle.dtype)
+
+
+def _corrected_scan(parts: tuple[Tensor, ...], keep: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the outputs of all chunks, joined, and the last state, from what ``delta_prefix`` prepared."""
+    from_state, to_state, score, correction, reading = parts
     out = []
-    for step in range(query.shape[2]):
+    for step in range(score.shape[2]):
         update = correction[:, :, step] - reading[:, :, step] @ state
         out.append(from_state[:, :, step] @ state + score[:, :, step] @ update)
         kept = state if keep is None else keep[:, :, step] * state
         state = kept + to_state[:, :, step] @ update
-    out_nhle = torch.stack(out, dim=2).flatten(2, 3)[:, :, :length]
-    return out_nhle.to(value_nhle.dtype), state.to(value_nhle.dtype)
+    return torch.stack(out, dim=2).flatten(2, 3), state
 
 
 def _chunks(x_nhld: Tensor, size: int) -> Tensor:

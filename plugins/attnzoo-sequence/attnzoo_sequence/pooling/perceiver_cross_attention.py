@@ -53,10 +53,7 @@ class PerceiverCrossAttention(nn.Module):
         check_positive("PerceiverCrossAttention", value_channels=value_channels)
         keys = source_dim if key_channels is None else key_channels
         values = keys if value_channels is None else value_channels
-        for name, channels in (("key_channels", keys), ("value_channels", values)):
-            if channels % num_heads:
-                message = f"PerceiverCrossAttention: num_heads={num_heads} does not divide {name}={channels}"
-                raise ValueError(message)
+        _check_division(num_heads, key_channels=keys, value_channels=values)
         self.num_heads = num_heads
         self.query_residual = query_residual
         self.query_norm = nn.LayerNorm(embed_dim)
@@ -98,3 +95,11 @@ class PerceiverCrossAttention(nn.Module):
         key = split_heads(self.key(self.source_norm(key_nms)), self.num_heads)
         visible = None if mask_nm is None else mask_nm[:, None, None, :]
         return {"attention": attention_weights(query, key, visible=visible)}
+
+
+def _check_division(num_heads: int, **channels: int) -> None:
+    """Refuse channels that the heads do not divide."""
+    for name, number in channels.items():
+        if number % num_heads:
+            message = f"PerceiverCrossAttention: num_heads={num_heads} does not divide {name}={number}"
+            raise ValueError(message)
