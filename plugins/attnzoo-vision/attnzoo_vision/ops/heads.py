@@ -23,7 +23,7 @@ def heads_to_map(y_ngld: Tensor, like_nchw: Tensor) -> Tensor:
     if is_channels_last(like_nchw):
         y: Tensor = merge_heads(y_ngld).transpose(1, 2).unflatten(2, like_nchw.shape[2:])
         return y
-    y: Tensor = y_ngld.transpose(2, 3).flatten(1, 2).contiguous().unflatten(2, like_nchw.shape[2:])
+    y = y_ngld.transpose(2, 3).flatten(1, 2).contiguous().unflatten(2, like_nchw.shape[2:])
     return y
 
 

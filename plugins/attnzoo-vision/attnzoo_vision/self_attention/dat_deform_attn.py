@@ -78,8 +78,7 @@ class DATDeformAttn(nn.Module):
         one_of(name, "form", form, ("dat", "dat++"))
         self.num_heads, self.groups, self.stride = num_heads, groups, stride
         self.feature_size = pair(feature_size)
-        self.offset_range, self.deform = offset_range, deform
-        self.centred = form == "dat"
+        self.offset_range, self.deform, self.centred = offset_range, deform, form == "dat"
         self.scale = (channels // num_heads) ** -0.5
         self.attention_dropout = attention_dropout
         width = channels // groups
@@ -95,10 +94,10 @@ class DATDeformAttn(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.projection = nn.Linear(channels, channels)
         self.dropout = nn.Dropout(dropout)
-        self.position = position if deform else "none"
-        self._make_position(channels)
+        self._make_position(position if deform else "none", channels)
 
-    def _make_position(self, channels: int) -> None:
+    def _make_position(self, position: Position, channels: int) -> None:
+        self.position = position
         height, width = self.feature_size
         if self.position == "table":
             self.table = nn.Parameter(torch.empty(self.num_heads, 2 * height - 1, 2 * width - 1))
@@ -189,8 +188,7 @@ class DATDeformAttn(nn.Module):
         query_l12 = self._grid(*x_nchw.shape[2:], like=place_bhw2, shift=0.5 if self.centred else 0.0).flatten(0, 1)[
             :, None
         ]
-        step_blm2 = query_l12 - place_bhw2.flatten(1, 2).unsqueeze(1)
-        samples = x_nchw.shape[0]
+        step_blm2, samples = query_l12 - place_bhw2.flatten(1, 2).unsqueeze(1), x_nchw.shape[0]
         if self.position == "log":
             step_blm2 = 4.0 * step_blm2
             step_blm2 = torch.sign(step_blm2) * torch.log2(step_blm2.abs() + 1.0) / 3.0
@@ -199,5 +197,5 @@ class DATDeformAttn(nn.Module):
             return y
         table_bghw = self.table.unflatten(0, (self.groups, -1)).repeat(samples, 1, 1, 1).to(step_blm2.dtype)
         bias_bglm = F.grid_sample(table_bghw, 0.5 * step_blm2.flip(3), align_corners=True)
-        y: Tensor = bias_bglm.unflatten(0, (samples, self.groups)).flatten(1, 2).to(x_nchw.dtype)
+        y = bias_bglm.unflatten(0, (samples, self.groups)).flatten(1, 2).to(x_nchw.dtype)
         return y

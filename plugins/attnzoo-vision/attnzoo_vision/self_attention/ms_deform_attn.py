@@ -131,7 +131,7 @@ class MSDeformAttn(nn.Module):
             return y
         if reference_nlvk.shape[3] == 4:
             box_nl1v12 = reference_nl1v1k[..., 2:] * (0.5 / self.num_points)
-            y: Tensor = reference_nl1v1k[..., :2] + offset_nlgvp2 * box_nl1v12
+            y = reference_nl1v1k[..., :2] + offset_nlgvp2 * box_nl1v12
             return y
         message = f"MSDeformAttn: reference has {reference_nlvk.shape[3]} numbers, expected 2 (point) or 4 (box)"
         raise ValueError(message)
