@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.heads import attend_heads, attention_map, split_heads
+from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
 from attnzoo_vision.ops.relative import pair
 from attnzoo_vision.ops.require import at_least, divides, one_of
 from attnzoo_vision.ops.tokens import project, project_back
@@ -119,8 +119,9 @@ class DATDeformAttn(nn.Module):
         y_ngld = attend_heads(query, key, value, scale=self.scale, bias=bias, dropout=dropout)
         if self.position == "depthwise":
             y_ngld = y_ngld + split_heads(self.local(query_nchw).flatten(2).transpose(1, 2), self.num_heads)
-        y_nlc = y_ngld.transpose(1, 2).flatten(2)
-        y_nchw: Tensor = self.dropout(project_back(y_nlc, self.projection.weight, self.projection.bias, x_nchw))
+        y_nchw: Tensor = self.dropout(
+            project_back(merge_heads(y_ngld), self.projection.weight, self.projection.bias, x_nchw)
+        )
         return y_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
