@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from attnzoo.errors import NameNotFound, PluginError, did_you_mean, near_matches
@@ -11,7 +12,16 @@ if TYPE_CHECKING:
 
     from attnzoo.registry import Registry
 
-__all__ = ["HostFamily", "Placement", "build_host", "families", "placements_for", "resolve_at"]
+__all__ = [
+    "HostFamily",
+    "Placement",
+    "build_host",
+    "families",
+    "is_host_name",
+    "placement_sites",
+    "placements_for",
+    "resolve_at",
+]
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ def placements_for(host: "nn.Module", registry: "Registry") -> dict[str, Placeme
     found: dict[str, Placement] = {}
     for family in known:
         for placement in family.placements:
-            if placement.name not in found and _hits(host, placement):
+            if placement.name not in found and placement_sites(host, placement):
                 found[placement.name] = placement
     return found
 
@@ -82,16 +92,18 @@ def resolve_at(host: "nn.Module", at: Any, position: str | None, registry: "Regi
         known = f"; it has {', '.join(found)}" if found else "; no placement of a plugin fits it"
         message = f"at {at!r}: {type(host).__name__} has no place of that name{known}"
         raise NameNotFound(message)
-    return _hits(host, found[at]), position or found[at].position
+    return placement_sites(host, found[at]), position or found[at].position
 
 
 def build_host(name: str, registry: "Registry") -> "nn.Module":
-    """Build ``library/host``, such as ``torchvision/resnet18``, with random weights.
+    """Build ``library/host``, such as ``torchvision/resnet18``, with random weights, or call ``module:function``.
 
     Raises:
         NameNotFound: No plugin knows the library, or the library has no such host.
         PluginError: The library is not installed.
     """
+    if ":" in name:
+        return _called(name)
     by_name = {family.name: family for family in families(registry) if family.build is not None}
     library, _, model = name.partition("/")
     family = by_name.get(library)
@@ -108,7 +120,23 @@ def build_host(name: str, registry: "Registry") -> "nn.Module":
         raise PluginError(message) from error
 
 
-def _hits(host: "nn.Module", placement: Placement) -> list[str]:
+def is_host_name(name: str, registry: "Registry") -> bool:
+    """Return whether ``name`` starts with a library of a plugin, or is ``module:function``."""
+    return ":" in name or name.partition("/")[0] in {family.name for family in families(registry)}
+
+
+def _called(name: str) -> "nn.Module":
+    module, _, function = name.partition(":")
+    try:
+        made: nn.Module = getattr(import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        message = f"host {name!r}: {error}; module:function was expected, a function of yours that returns a model"
+        raise NameNotFound(message) from error
+    return made
+
+
+def placement_sites(host: "nn.Module", placement: Placement) -> list[str]:
+    """Return the modules of ``host`` that ``placement`` names, in the host's order."""
     from attnzoo.surgery import select
 
     hits: set[str] = set()

@@ -22,6 +22,9 @@ _COMMANDS = {
     "doctor": "Look for problems, each with its mend.",
     "check": "Run the conformance suite on a block.",
     "verify": "Compare blocks with golden files of their authors' code.",
+    "sites": "List where blocks can go in a model.",
+    "insert": "Try an insert spec on a model; print what went where and what it costs.",
+    "profile": "Measure what a block, or a model with blocks, costs on this machine.",
     "demo": "Classify images with pretrained attention blocks and draw their maps.",
 }
 

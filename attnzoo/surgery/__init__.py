@@ -15,6 +15,7 @@ from attnzoo.surgery.life import (
 )
 from attnzoo.surgery.plan import Make, Order, Site
 from attnzoo.surgery.probing import Probe, probe
+from attnzoo.surgery.profiling import Cost, Profile, Time, profile
 from attnzoo.surgery.report import Report, Row
 from attnzoo.surgery.sites import STATION, At, host_modules, select
 from attnzoo.surgery.station import Inserted, Place, Station
@@ -22,16 +23,19 @@ from attnzoo.surgery.station import Inserted, Place, Station
 __all__ = [
     "STATION",
     "At",
+    "Cost",
     "Inserted",
     "Insertion",
     "Make",
     "Order",
     "Place",
     "Probe",
+    "Profile",
     "Report",
     "Row",
     "Site",
     "Station",
+    "Time",
     "disable",
     "disabled",
     "enable",
@@ -41,6 +45,7 @@ __all__ = [
     "load_inserted",
     "parameter_groups",
     "probe",
+    "profile",
     "remove",
     "save_inserted",
     "select",
