@@ -7,7 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnzoo.api import build, create, insert, list_blocks, load, load_inserted, register, save, swap
+    from attnzoo.api import (
+        build,
+        create,
+        export,
+        insert,
+        list_blocks,
+        load,
+        load_foreign,
+        load_inserted,
+        register,
+        save,
+        swap,
+    )
     from attnzoo.card import Card, read_cards
     from attnzoo.hookspecs import hookimpl
     from attnzoo.registry import Registry, default_registry
@@ -35,11 +47,13 @@ _HOMES = {
     "disable": "attnzoo.surgery",
     "disabled": "attnzoo.surgery",
     "enable": "attnzoo.surgery",
+    "export": "attnzoo.api",
     "hookimpl": "attnzoo.hookspecs",
     "insert": "attnzoo.api",
     "inserted": "attnzoo.surgery",
     "list_blocks": "attnzoo.api",
     "load": "attnzoo.api",
+    "load_foreign": "attnzoo.api",
     "load_inserted": "attnzoo.api",
     "parameter_groups": "attnzoo.surgery",
     "read_cards": "attnzoo.card",
@@ -62,11 +76,13 @@ __all__ = [
     "disable",
     "disabled",
     "enable",
+    "export",
     "hookimpl",
     "insert",
     "inserted",
     "list_blocks",
     "load",
+    "load_foreign",
     "load_inserted",
     "parameter_groups",
     "read_cards",

@@ -14,7 +14,19 @@ if TYPE_CHECKING:
     from attnzoo.spec import Spec
     from attnzoo.surgery import Insertion, Report
 
-__all__ = ["build", "create", "insert", "list_blocks", "load", "load_inserted", "register", "save", "swap"]
+__all__ = [
+    "build",
+    "create",
+    "export",
+    "insert",
+    "list_blocks",
+    "load",
+    "load_foreign",
+    "load_inserted",
+    "register",
+    "save",
+    "swap",
+]
 
 
 def list_blocks(domain: str | None = None) -> list[Card]:
@@ -99,6 +111,50 @@ def load(path: str | Path) -> "nn.Module":
     from attnzoo.weights.store import load_block
 
     return load_block(path, default_registry())
+
+
+def load_foreign(path: str | Path, block: str, dialect: str, *, site: str = "", **theirs: Any) -> "nn.Module":
+    """Build a block from another library's checkpoint.
+
+    Args:
+        path: A safetensors file (or the index of several), or a torch file, which is read without running code.
+        block: The block's name.
+        dialect: How the other library spells its tensors; ``attnzoo show <block>`` lists the dialects.
+        site: The dotted path of the block in the checkpoint.
+        **theirs: The arguments of *their* constructor, as the dialect's signature spells them.
+
+    Raises:
+        NameNotFound: No such block or dialect.
+        LoadError: Tensors below ``site`` are missing, unexpected or misshapen; ``report`` says which. Nothing is built.
+        WeightsError: The file cannot be read.
+        DialectError: The arguments are not those of the dialect.
+    """
+    from attnzoo.weights.checkpoint import open_checkpoint
+    from attnzoo.weights.foreign import arguments_from_theirs, build_foreign, dialect_of
+
+    registry = default_registry()
+    table = dialect_of(registry.find(block), dialect)
+    tensors = open_checkpoint(path).read_below(site)
+    arguments = arguments_from_theirs(table, theirs, {k: list(v.shape) for k, v in tensors.items()})
+    return build_foreign(registry, block, dialect, arguments, tensors, f"{path}{f' at {site!r}' if site else ''}")
+
+
+def export(block: "nn.Module", path: str | Path, dialect: str, *, site: str = "") -> list[str]:
+    """Write a block to a safetensors file with the names and shapes of another library; return the names.
+
+    Args:
+        block: A block that attnzoo built.
+        path: The file to write.
+        dialect: How the other library spells its tensors.
+        site: A dotted path to put before the names.
+
+    Raises:
+        WeightsError: The block was not built by attnzoo, or the file cannot be written.
+        NameNotFound: The block has no such dialect.
+    """
+    from attnzoo.weights.foreign import export_block
+
+    return export_block(block, path, dialect, default_registry(), site=site)
 
 
 def insert(model: "nn.Module", what: "What", *, inputs: object = None, **where: Any) -> "Report":

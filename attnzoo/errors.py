@@ -104,7 +104,11 @@ class HashMismatch(WeightsError):
 
 
 class LoadError(WeightsError):
-    """Tensors of a file do not fit a module; the module is unchanged."""
+    """Tensors of a file do not fit a module; the module is unchanged. ``report`` says which, where that is known."""
+
+    def __init__(self, message: str, report: object = None) -> None:
+        self.report = report
+        super().__init__(message)
 
 
 class FetchError(WeightsError):

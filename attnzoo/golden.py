@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from attnzoo.arguments import full_arguments
 from attnzoo.card import Dialect, fold
-from attnzoo.errors import AttnZooError, DialectError, ExpressionError, GoldenError
+from attnzoo.errors import AttnZooError, DialectError, ExpressionError, GoldenError, WeightsError
 from attnzoo.expression import evaluate
 from attnzoo.registry import Entry, Registry
 from attnzoo.weights.dialects import applies, bind_arguments, our_arguments, to_ours, translation
+from attnzoo.weights.header import read_header
+from attnzoo.weights.tensors import read_tensors
 
 __all__ = ["Comparison", "GoldenFile", "Verdict", "find_dialects", "read_golden", "verify"]
 
@@ -97,14 +99,11 @@ def read_golden(path: Path | str) -> GoldenFile:
     Raises:
         GoldenError: Not a safetensors file, or without the tensors and metadata of a golden file.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     try:
-        with safe_open(str(path), framework="pt") as handle:
-            metadata = dict(handle.metadata() or {})
-            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError) as error:
+        header = read_header(path)
+        metadata, tensors = dict(header.metadata), read_tensors(path, header=header)
+    except WeightsError as error:
         message = f"{path}: cannot be read as safetensors ({error}), expected a golden file"
         raise GoldenError(message) from error
     if "constructor" not in metadata or not any(k.split(".")[0] == "output" for k in tensors):

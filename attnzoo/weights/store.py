@@ -1,30 +1,30 @@
 """Self-describing safetensors files: a block's tensors, with its spec, plugin, licence and source in the header."""
 
-import contextlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
 from attnzoo import __version__
 from attnzoo.builder import build_spec, spec_of
 from attnzoo.errors import LoadError, SpecError, WeightsError
 from attnzoo.registry import Registry
-from attnzoo.spec import Spec, blocks_of, spec_from_data, spec_to_data
+from attnzoo.spec import BlockSpec, Spec, blocks_of, spec_from_data, spec_to_data
+from attnzoo.weights.files import atomic_write
+from attnzoo.weights.header import Header, read_header
+from attnzoo.weights.report import LoadReport, compare_tensors, load_into
+from attnzoo.weights.tensors import read_tensors, tensor_chunks
 
 __all__ = [
     "LoadReport",
     "atomic_write",
     "build_on_meta",
     "compare_tensors",
+    "fill_from_meta",
     "load_block",
     "load_into",
     "read_description",
@@ -34,27 +34,6 @@ __all__ = [
 
 _KEY = "attnzoo"
 _FORMAT = 1
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What fitted and what did not: names, and both shapes where they differ (file's, then module's)."""
-
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything fitted."""
-        return not (self.missing or self.unexpected or self.misshapen)
-
-    def __str__(self) -> str:
-        lines = [f"missing {name!r}" for name in self.missing]
-        lines += [f"unexpected {name!r}" for name in self.unexpected]
-        lines += [f"{name!r} has shape {a}, expected {b}" for name, (a, b) in self.misshapen.items()]
-        return "; ".join([f"{len(self.matched)} tensors fit", *lines])
 
 
 def save_block(
@@ -85,16 +64,10 @@ def save_block(
     description = {"format": _FORMAT, "attnzoo": __version__, "spec": spec_to_data(_without_weights(spec))}
     description["plugins"] = _plugins_of(spec, registry)
     description.update({k: v for k, v in about.items() if v})
-    tensors = _untied({k: v.detach() for k, v in block.state_dict().items()})
-    data = tensors_to_bytes(tensors, {_KEY: json.dumps(description, sort_keys=True)})
-    atomic_write(path, data)
+    atomic_write(path, tensor_chunks(block.state_dict(), {_KEY: json.dumps(description, sort_keys=True)}))
 
 
 def _without_weights(spec: Spec) -> Spec:
-    from dataclasses import fields, replace
-
-    from attnzoo.spec import BlockSpec
-
     if isinstance(spec, BlockSpec):
         return replace(spec, weights=None)
     changes: dict[str, Any] = {}
@@ -119,75 +92,14 @@ def _plugins_of(spec: Spec, registry: Registry) -> dict[str, Any]:
     return plugins
 
 
-def _untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give tensors that share memory their own, since a safetensors file cannot say that they are one."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        pointer = tensor.untyped_storage().data_ptr()
-        shared = pointer in seen and tensor.numel() > 0
-        seen.add(pointer)
-        result[name] = tensor.clone().contiguous() if shared else tensor.contiguous()
-    return result
-
-
-def atomic_write(path: Path | str, data: bytes) -> None:
-    """Write ``data`` to a temporary file beside ``path`` and move it there in one step.
-
-    Raises:
-        WeightsError: The folder does not exist or cannot be written to.
-    """
-    path = Path(path)
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        message = f"{path}: cannot be written ({error.strerror or error}); nothing was changed"
-        raise WeightsError(message) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-@contextlib.contextmanager
-def _opened(path: Path | str) -> Iterator[Any]:
-    try:
-        with safe_open(str(path), framework="pt") as handle:
-            yield handle
-    except FileNotFoundError as error:
-        message = f"{path}: no such file"
-        raise WeightsError(message) from error
-    except (OSError, SafetensorError, ValueError) as error:
-        message = f"{path}: not a whole safetensors file ({error}); nothing was loaded"
-        raise WeightsError(message) from error
-
-
-def read_tensors(path: Path | str) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; their memory is the mapped file."""
-    with _opened(path) as handle:
-        return {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - not a dict
-
-
-def read_description(path: Path | str) -> dict[str, Any] | None:
+def read_description(path: Path | str, *, header: Header | None = None) -> dict[str, Any] | None:
     """Return the description in a file that attnzoo saved, or None for another safetensors file.
 
     Raises:
         WeightsError: The file cannot be read, or its description is damaged or of a newer format.
     """
-    with _opened(path) as handle:
-        text = (handle.metadata() or {}).get(_KEY)
+    header = header or read_header(path)
+    text = header.metadata.get(_KEY)
     if text is None:
         return None
     try:
@@ -212,7 +124,8 @@ def load_block(path: Path | str, registry: Registry) -> nn.Module:
         LoadError: Its tensors do not fit the block it describes.
         NameNotFound: The block it describes is not installed.
     """
-    description = read_description(path)
+    header = read_header(path)
+    description = read_description(path, header=header)
     if description is None:
         message = f"{path}: no description in the header, expected a file saved by attnzoo; see: attnzoo scan {path}"
         raise WeightsError(message)
@@ -221,7 +134,7 @@ def load_block(path: Path | str, registry: Registry) -> nn.Module:
     except SpecError as error:
         message = f"{path}: the spec in the header is damaged: {error}"
         raise WeightsError(message) from error
-    module = build_on_meta(lambda: build_spec(spec, registry), read_tensors(path), str(path))
+    module = build_on_meta(lambda: build_spec(spec, registry), read_tensors(path, header=header), str(path))
     return module
 
 
@@ -235,11 +148,16 @@ def build_on_meta(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor],
     """
     with torch.device("meta"):
         module = build()
-    ties = _ties(module)
     report = compare_tensors(module, tensors)
     if not report.ok:
         message = f"{where}: {report}"
-        raise LoadError(message)
+        raise LoadError(message, report)
+    return fill_from_meta(module, tensors, build)
+
+
+def fill_from_meta(module: nn.Module, tensors: Mapping[str, Tensor], build: Callable[[], nn.Module]) -> nn.Module:
+    """Give a module on the meta device its ``tensors``, which must fit, and what is not saved from a second ``build()``."""
+    ties = _ties(module)
     module.load_state_dict(dict(tensors), assign=True)
     for first, others in ties.items():
         for name in others:
@@ -272,30 +190,3 @@ def _fill_unsaved_buffers(module: nn.Module, build: Callable[[], nn.Module]) -> 
     for name in empty:
         parent, _, leaf = name.rpartition(".")
         module.get_submodule(parent)._buffers[leaf] = real[name]
-
-
-def compare_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> LoadReport:
-    """Compare ``tensors`` with what ``module`` has, by name and shape; changes nothing."""
-    own = {k: tuple(v.shape) for k, v in module.state_dict().items()}
-    found = {k: tuple(v.shape) for k, v in tensors.items()}
-    misshapen = {k: (found[k], own[k]) for k in own if k in found and found[k] != own[k]}
-    return LoadReport(
-        matched=tuple(k for k in own if k in found and k not in misshapen),
-        missing=tuple(k for k in own if k not in found),
-        unexpected=tuple(k for k in found if k not in own),
-        misshapen=misshapen,
-    )
-
-
-def load_into(module: nn.Module, tensors: Mapping[str, Tensor], where: str = "tensors") -> LoadReport:
-    """Copy ``tensors`` into ``module``, all or nothing.
-
-    Raises:
-        LoadError: Something is missing, unexpected or misshapen; the module is unchanged.
-    """
-    report = compare_tensors(module, tensors)
-    if not report.ok:
-        message = f"{where}: {report}; the module is unchanged"
-        raise LoadError(message)
-    module.load_state_dict(dict(tensors))
-    return report
