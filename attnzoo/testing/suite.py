@@ -93,13 +93,16 @@ def parametrize_blocks(
         plugin: Only the blocks of this plugin.
         block: Only this block.
         registry: Where to take the blocks from; by default what is installed.
-        slow: Include the checks that take seconds, marked ``slow``.
+        slow: Include the checks that take seconds, marked ``slow``, on the first example of each card.
     """
     import pytest
 
     subjects = subjects_of(registry or default_registry(), plugin, block)
     fast = [pytest.param(s, c, id=f"{s.id}-{c.__name__}") for s in subjects for c in CHECKS]
     marked = [
-        pytest.param(s, c, id=f"{s.id}-{c.__name__}", marks=pytest.mark.slow) for s in subjects for c in SLOW_CHECKS
+        pytest.param(s, c, id=f"{s.id}-{c.__name__}", marks=pytest.mark.slow)
+        for s in subjects
+        for c in SLOW_CHECKS
+        if "#" not in s.id
     ]
     return pytest.mark.parametrize(("subject", "check"), fast + (marked if slow else []))
