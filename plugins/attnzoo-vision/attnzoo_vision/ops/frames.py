@@ -1,5 +1,8 @@
 """Frames of clips that lie one behind the other in the batch, and filters along time."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,22 +20,61 @@ def to_clips(x_fchw: Tensor, num_frames: int, name: str) -> Tensor:
     return x_fchw.view(frames // num_frames, num_frames, *x_fchw.shape[1:])
 
 
-def filter_frames(x_ntchw: Tensor, taps: list[Tensor]) -> Tensor:
+def filter_frames(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
     """Return the correlation along time of ``x_ntchw`` with ``taps``, frames before and behind the clip being zero.
 
     Tap ``k`` multiplies the frame ``k - len(taps) // 2`` steps later and has a shape that broadcasts to
     ``(N, T, C, H, W)``. Sums of shifted frames need no transposed copy of the clip, as a convolution along time does.
     """
-    frames, centre = x_ntchw.shape[1], len(taps) // 2
-    y_ntchw = x_ntchw * taps[centre]
-    for k, tap in enumerate(taps):
-        shift = k - centre
-        if shift and abs(shift) < frames:
-            target = slice(max(0, -shift), frames - max(0, shift))
-            source = slice(max(0, shift), frames + min(0, shift))
-            here = tap[:, target] if tap.shape[1] > 1 else tap
-            y_ntchw[:, target].addcmul_(x_ntchw[:, source], here)
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        y_ntchw: Tensor = _FilterFrames.apply(x_ntchw, *taps)  # type: ignore[no-untyped-call]
+        return y_ntchw
+    return _filter(x_ntchw, taps)
+
+
+def _filter(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
+    y_ntchw = x_ntchw * taps[len(taps) // 2]
+    for k, target, source in _shifts(x_ntchw.shape[1], taps):
+        y_ntchw[:, target].addcmul_(x_ntchw[:, source], _frames_of(taps[k], target))
     return y_ntchw
+
+
+def _shifts(frames: int, taps: Sequence[Tensor]) -> Iterator[tuple[int, slice, slice]]:
+    """Yield the number of each tap off the centre, the frames that it adds to, and those that it reads."""
+    for k in range(len(taps)):
+        shift = k - len(taps) // 2
+        if shift and abs(shift) < frames:
+            yield k, slice(max(0, -shift), frames - max(0, shift)), slice(max(0, shift), frames + min(0, shift))
+
+
+def _frames_of(tap: Tensor, frames: slice) -> Tensor:
+    return tap[:, frames] if tap.shape[1] > 1 else tap
+
+
+class _FilterFrames(torch.autograd.Function):
+    """`_filter` with a gradient that sums shifted frames too, where autograd would copy the clip for each tap."""
+
+    @staticmethod
+    def forward(x_ntchw: Tensor, *taps: Tensor) -> Tensor:
+        return _filter(x_ntchw, taps)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad_ntchw: Tensor) -> tuple[Tensor, ...]:
+        x_ntchw, *taps = ctx.saved_tensors
+        centre, frames = len(taps) // 2, x_ntchw.shape[1]
+        grad_x = grad_ntchw * taps[centre]
+        grad_taps = [torch.zeros_like(tap) for tap in taps]
+        grad_taps[centre] = (grad_ntchw * x_ntchw).sum_to_size(taps[centre].shape)
+        for k, target, source in _shifts(frames, taps):
+            tap_here = _frames_of(taps[k], target)
+            grad_x[:, source].addcmul_(grad_ntchw[:, target], tap_here)
+            product = grad_ntchw[:, target] * x_ntchw[:, source]
+            _frames_of(grad_taps[k], target).add_(product.sum_to_size(tap_here.shape))
+        return (grad_x, *grad_taps)
 
 
 def window_sums(x_nchw: Tensor) -> Tensor:

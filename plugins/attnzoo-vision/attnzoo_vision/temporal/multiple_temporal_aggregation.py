@@ -35,8 +35,8 @@ class MultipleTemporalAggregation(nn.Module):
 
     Source:
         Li et al., "TEA: Temporal Excitation and Aggregation for Action Recognition", CVPR 2020, arXiv:2004.01398,
-        eq. 7. Authors' code: github.com/Phoenix1327/tea-action-recognition @ f59e2f8, ops/tea50_8f.py, class Bottle2neckShift,
-        the part between its 1x1 convolutions.
+        eq. 7. Authors' code: github.com/Phoenix1327/tea-action-recognition @ f59e2f8, ops/tea50_8f.py, class
+        Bottle2neckShift, the part between its 1x1 convolutions.
         Deviations: none. The filters start as the identity, those of the last group as shifts by a frame, as there.
     """
 
@@ -67,8 +67,9 @@ class MultipleTemporalAggregation(nn.Module):
             half = self.filters[-1].shape[0] // 2
             self.filters[-1][:half] = torch.tensor([0.0, 0.0, 1.0])
             self.filters[-1][half : 2 * half] = torch.tensor([1.0, 0.0, 0.0])
-        for layer in self.convs:
-            nn.init.kaiming_normal_(layer.conv.weight, mode="fan_out", nonlinearity="relu")
+        for module in self.convs.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x_fchw: Tensor) -> Tensor:
         """Return the aggregated frames."""

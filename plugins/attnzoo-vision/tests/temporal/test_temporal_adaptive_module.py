@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from attnzoo_vision.ops.frames import filter_frames
 from attnzoo_vision.temporal.temporal_adaptive_module import TemporalAdaptiveModule
 
 
@@ -21,3 +22,9 @@ def test_a_clip_that_is_cut_is_refused():
     message = r"^TemporalAdaptiveModule: the input has 7 frames, expected a multiple of num_frames=4$"
     with pytest.raises(ValueError, match=message):
         TemporalAdaptiveModule(8, 4)(torch.randn(7, 8, 3, 3))
+
+
+def test_the_gradients_of_the_shifted_sums_are_exact():
+    x = torch.randn(2, 4, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    taps = [torch.randn(2, t, 3, 1, 1, dtype=torch.float64, requires_grad=True) for t in (4, 4, 1, 4, 1)]
+    assert torch.autograd.gradcheck(lambda x, *taps: filter_frames(x, taps), (x, *taps))
