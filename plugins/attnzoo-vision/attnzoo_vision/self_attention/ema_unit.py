@@ -92,7 +92,9 @@ class EMAUnit(nn.Module):
         bases_nck = self.bases.expand(x_nchw.shape[0], -1, -1)
         for _ in range(self.iterations):
             query_nck = torch.matmul(weight_cc.t(), bases_nck)
-            logits_nlk = torch.bmm(x_ncl.transpose(1, 2), query_nck) + torch.matmul(bias_c, bases_nck).unsqueeze(1)
+            logits_nlk = torch.bmm(x_ncl.transpose(1, 2), query_nck) + (bias_c[:, None] * bases_nck).sum(
+                dim=1, keepdim=True
+            )
             weight_nlk = torch.softmax(logits_nlk, dim=2)
             share_nlk = weight_nlk / (1e-6 + weight_nlk.sum(dim=1, keepdim=True))
             total_n1k = share_nlk.sum(dim=1, keepdim=True)

@@ -73,7 +73,8 @@ class ExternalAttention(nn.Module):
 
     def _read(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
         key_sc = self.memory_key.weight @ self.embed.weight
-        bias_s = self.memory_key.weight @ self.embed.bias
+        # a matrix times a vector rounds by the alignment of the memory, a sum does not
+        bias_s = (self.memory_key.weight * self.embed.bias).sum(dim=1)
         logits_nsl = project_back(as_tokens(x_nchw), key_sc, bias_s, x_nchw).flatten(2)
         position_nsl = torch.softmax(logits_nsl, dim=2)
         return position_nsl, position_nsl / (1e-9 + position_nsl.sum(dim=1, keepdim=True))

@@ -159,9 +159,9 @@ class NonLocal(nn.Module):
     ) -> Tensor:
         """Return the sums of the concatenation: ``w . [theta_i, phi_j]`` is a number of i plus a number of j."""
         theta_weight_1r, phi_weight_1r = pair_1r.chunk(2, dim=1)
-        theta_nl1 = project(x_ncs, theta_weight_1r @ theta.weight, theta_weight_1r @ theta.bias)
+        theta_nl1 = project(x_ncs, theta_weight_1r @ theta.weight, (theta_weight_1r * theta.bias).sum(dim=1))
         if self.pool_first or self.pool_size == 1:
-            phi_nm1 = project(key_ncs, phi_weight_1r @ phi.weight, phi_weight_1r @ phi.bias)
+            phi_nm1 = project(key_ncs, phi_weight_1r @ phi.weight, (phi_weight_1r * phi.bias).sum(dim=1))
         else:
             phi_nm1 = F.linear(self._embed_keys(key_ncs, phi), phi_weight_1r)
         g_nmr = self._embed_keys(key_ncs, self.g)
