@@ -76,8 +76,7 @@ class DATDeformAttn(nn.Module):
         divides(name, "groups", groups, "num_heads", num_heads)
         one_of(name, "position", position, ("table", "fixed", "depthwise", "log", "none"))
         one_of(name, "form", form, ("dat", "dat++"))
-        self.num_heads, self.groups, self.stride = num_heads, groups, stride
-        self.feature_size = pair(feature_size)
+        self.num_heads, self.groups, self.stride, self.feature_size = num_heads, groups, stride, pair(feature_size)
         self.offset_range, self.deform, self.centred = offset_range, deform, form == "dat"
         self.scale = (channels // num_heads) ** -0.5
         self.attention_dropout = attention_dropout
@@ -149,8 +148,8 @@ class DATDeformAttn(nn.Module):
             place_bhw2 = grid_hw2 if self.offset_range >= 0 else grid_hw2.clamp(-1.0, 1.0)
             place_bhw2 = place_bhw2.expand(x_nchw.shape[0] * self.groups, -1, -1, -1)
         query = split_heads(query_nchw.flatten(2).transpose(1, 2), self.num_heads)
-        key = split_heads(project(sampled_nchw, self.key.weight, self.key.bias), self.num_heads)
-        value = split_heads(project(sampled_nchw, self.value.weight, self.value.bias), self.num_heads)
+        pair_nmo = (project(sampled_nchw, layer.weight, layer.bias) for layer in (self.key, self.value))
+        key, value = (split_heads(tokens_nmc, self.num_heads) for tokens_nmc in pair_nmo)
         return query_nchw, query, key, value, self._bias(place_bhw2, x_nchw), place_bhw2, grid_hw2
 
     def _points(self, query_nchw: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,8 +192,12 @@ class DATDeformAttn(nn.Module):
         if self.position == "log":
             step_blm2 = 4.0 * step_blm2
             step_blm2 = torch.sign(step_blm2) * torch.log2(step_blm2.abs() + 1.0) / 3.0
-            bias_blmg = self.contract(torch.relu(self.expand(step_blm2)))
-            y: Tensor = bias_blmg.permute(0, 3, 1, 2).unflatten(0, (samples, self.groups)).flatten(1, 2)
+            y: Tensor = (
+                self.contract(torch.relu(self.expand(step_blm2)))
+                .permute(0, 3, 1, 2)
+                .unflatten(0, (samples, self.groups))
+                .flatten(1, 2)
+            )
             return y
         table_bghw = self.table.unflatten(0, (self.groups, -1)).repeat(samples, 1, 1, 1).to(step_blm2.dtype)
         bias_bglm = F.grid_sample(table_bghw, 0.5 * step_blm2.flip(3), align_corners=True)
