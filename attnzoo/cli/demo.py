@@ -43,12 +43,13 @@ def command(out: Path, no_picture: bool) -> None:
 
 
 def _table(results: "list[object]") -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     from attnzoo.demo.run import Result
 
-    table = Table(show_edge=False, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title, right in (("block", 0), ("weights", 0), ("block parameters", 1), ("host parameters", 1), ("right", 1)):
         table.add_column(title, justify="right" if right else "left", no_wrap=True)
     for r in results:
@@ -57,4 +58,5 @@ def _table(results: "list[object]") -> None:
         share = f"{hits}/{len(r.predictions_n)} ({100 * r.accuracy:.1f} %)"
         row = (r.block or "no attention", r.weights or "-", f"{r.block_parameters:,}", f"{r.host_parameters:,}", share)
         table.add_row(*row)
-    Console().print(table)
+    # A table that is cut to a narrow terminal cannot be read; a line that wraps can.
+    Console(width=max(Console().width, 118)).print(table)
