@@ -19,13 +19,14 @@ LAYERS = [
     {"plugins", "arguments"},
     {"registry"},
     {"spec", "weights", "surgery", "compose", "schema", "demo"},
-    {"build", "doctor", "golden"},
+    {"builder", "doctor", "golden", "hosts"},
+    {"insertion", "lock", "scaffold"},
     {"api", "testing"},
     {"cli"},
 ]
 # Layers above their own that a package may use all the same, each for a reason.
 ALLOWED = {
-    ("weights", "build"): "the store builds the block that a file describes",
+    ("weights", "builder"): "the store builds the block that a file describes",
 }
 
 
@@ -56,7 +57,7 @@ CORE_FILES = sorted(p for p in CORE.rglob("*.py") if p.parent != CORE or p.stem 
 def test_every_core_module_has_its_layer():
     known = set().union(*LAYERS)
     found = {unit(p) for p in CORE_FILES} | {"registry"}
-    extra = found - known
+    extra = found - known - {"__init__"}
     assert not extra, f"give these modules a layer in LAYERS: {sorted(extra)}"
 
 
@@ -86,13 +87,13 @@ def test_nothing_but_the_cli_imports_the_cli_or_prints(path):
     assert not any(isinstance(c.func, ast.Name) and c.func.id == "print" for c in calls)
 
 
+HOST_LIBRARIES = {"torchvision", "timm", "ultralytics", "transformers", "segmentation_models_pytorch"}
+
+
 def plugin_files():
     for folder in PLUGINS.values():
         package = folder / folder.name.replace("-", "_")
         yield from sorted(package.rglob("*.py"))
-
-
-PUBLIC = {"attnzoo"}
 
 
 @pytest.mark.parametrize("path", list(plugin_files()), ids=lambda p: str(p.relative_to(ROOT / "plugins")))
@@ -101,12 +102,14 @@ def test_plugins_import_only_torch_and_public_names(path):
     standard = set(sys.stdlib_module_names)
     for name in imports(path, top_level_only=False):
         top = name.split(".")[0]
-        fits = top in standard or top in ("torch", own) or name == "attnzoo" or name.startswith("attnzoo.")
+        host_library = own == "attnzoo_hosts" and top in HOST_LIBRARIES
+        fits = top in standard or top in ("torch", "attnzoo", own) or host_library
         assert fits, f"{path.relative_to(ROOT)} imports {name}"
         if name.startswith("attnzoo."):
             import attnzoo
 
-            assert name.split(".")[1] in attnzoo.__all__, (
+            # A plugin of hosts describes places with the types of attnzoo.hosts.
+            assert name.split(".")[1] in [*attnzoo.__all__, "hosts"], (
                 f"{path.relative_to(ROOT)} imports {name}, which is not public"
             )
 
