@@ -43,3 +43,12 @@ def ring_offsets(heads: int, levels: int, points: int) -> Tensor:
     distance_p = torch.arange(1, points + 1, dtype=torch.float32)
     offset_gp2 = direction_g2[:, None, :] * distance_p[:, None]
     return offset_gp2[:, None].expand(-1, levels, -1, -1).contiguous()
+
+
+def even_grid(sizes: tuple[int, int], spans: tuple[int, int], shift: float, like: Tensor) -> Tensor:
+    """Return the pixels of a grid ``(rows, columns, 2)`` as (y, x), shifted, a span scaled to -1..1."""
+    axes = [
+        (torch.arange(size, dtype=like.dtype, device=like.device) + shift) / span * 2.0 - 1.0
+        for size, span in zip(sizes, spans, strict=True)
+    ]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)

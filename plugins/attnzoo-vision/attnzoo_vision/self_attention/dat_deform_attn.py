@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.deformable import even_grid
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
 from attnzoo_vision.ops.relative import pair
 from attnzoo_vision.ops.require import at_least, divides, one_of
@@ -145,8 +146,8 @@ class DATDeformAttn(nn.Module):
         else:
             sampled_nchw = F.avg_pool2d(x_nchw, self.stride)
             grid_hw2 = self._grid(*sampled_nchw.shape[2:], like=x_nchw)
-            place_bhw2 = grid_hw2 if self.offset_range >= 0 else grid_hw2.clamp(-1.0, 1.0)
-            place_bhw2 = place_bhw2.expand(x_nchw.shape[0] * self.groups, -1, -1, -1)
+            kept_hw2 = grid_hw2 if self.offset_range >= 0 else grid_hw2.clamp(-1.0, 1.0)
+            place_bhw2 = kept_hw2.expand(x_nchw.shape[0] * self.groups, -1, -1, -1)
         query = split_heads(query_nchw.flatten(2).transpose(1, 2), self.num_heads)
         pair_nmo = (project(sampled_nchw, layer.weight, layer.bias) for layer in (self.key, self.value))
         key, value = (split_heads(tokens_nmc, self.num_heads) for tokens_nmc in pair_nmo)
@@ -173,18 +174,12 @@ class DATDeformAttn(nn.Module):
 
     def _grid(self, rows: int, columns: int, *, like: Tensor, shift: float = 0.5) -> Tensor:
         """Return the regular grid ``(rows, columns, 2)``, (y, x); a whole span of the map is 2."""
-        axes = [
-            (torch.arange(size, dtype=like.dtype, device=like.device) + shift) / self._span(size) * 2.0 - 1.0
-            for size in (rows, columns)
-        ]
-        return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+        return even_grid((rows, columns), (self._span(rows), self._span(columns)), shift, like)
 
     def _bias(self, place_bhw2: Tensor, x_nchw: Tensor) -> Tensor | None:
         """Return the logits of the places, ``(N, heads, L, points)``."""
-        if self.position in ("none", "depthwise"):
-            return None
-        if self.position == "fixed":
-            return self.table.unsqueeze(0).to(x_nchw.dtype)
+        if self.position in ("none", "depthwise", "fixed"):
+            return self.table.unsqueeze(0).to(x_nchw.dtype) if self.position == "fixed" else None
         query_l12 = self._grid(*x_nchw.shape[2:], like=place_bhw2, shift=0.5 if self.centred else 0.0).flatten(0, 1)[
             :, None
         ]
