@@ -31,7 +31,7 @@ def build_block(registry: Registry, name: str, arguments: Mapping[str, Any]) -> 
     except (ValueError, TypeError) as error:
         message = f"block {name!r}: {error}"
         raise BuildError(message) from error
-    object.__setattr__(block, "attnzoo_spec", BlockSpec(entry.id, dict(arguments)))
+    object.__setattr__(block, "attnzoo_spec", BlockSpec(entry.id, dict(arguments), version=entry.card.version))
     return block
 
 
@@ -51,6 +51,8 @@ def build_spec(spec: Spec, registry: Registry) -> nn.Module:
 
 
 def _build(spec: Spec, registry: Registry) -> nn.Module:
+    if isinstance(spec, BlockSpec):
+        registry = registry.pinned(spec.block, spec.version)
     match spec:
         case BlockSpec(weights=str(weights)):
             from attnzoo.weights.resolve import build_with_weights

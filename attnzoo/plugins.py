@@ -5,12 +5,14 @@ lets one plugin that raises stop discovery. So the entry points are scanned here
 registered with a plugin manager of its own.
 """
 
-import os
+import json
+import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from importlib import metadata
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -20,9 +22,13 @@ import pluggy
 
 from attnzoo import hookspecs
 from attnzoo.card import Card, CardFault, fold
-from attnzoo.errors import AttnZooError, PluginError, did_you_mean
+from attnzoo.errors import AttnZooError, CardError, PluginError, did_you_mean
+from attnzoo.project import read_permission
 
-__all__ = ["Plugin", "discover", "installed_entry_points", "load_plugin"]
+__all__ = ["Plugin", "discover", "installed_entry_points", "load_plugin", "where_from"]
+
+_HEAVY = ("torch", "numpy", "transformers", "timm", "scipy", "pandas", "matplotlib")
+_RESERVED = ("local",)  # the plugin name of blocks that `attnzoo.register` adds
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class Plugin:
     """An installed plugin: its cards and registry files, or the reason why it cannot be used.
 
     ``status`` is ``ok``, ``broken`` (``error`` and ``traceback`` say why), ``clash`` or ``blocked``. ``faults`` are bad
-    cards of a plugin that works otherwise. ``seconds`` is the time that loading took.
+    cards of a plugin that works otherwise. ``seconds`` is the time that loading took, ``heavy`` the slow libraries that
+    it was the first to import. ``missing_files`` are registry files that the plugin names and does not have.
     """
 
     name: str
@@ -44,6 +51,8 @@ class Plugin:
     error: str = ""
     traceback: str = ""
     seconds: float = 0.0
+    heavy: tuple[str, ...] = ()
+    missing_files: tuple[Path, ...] = ()
     manager: pluggy.PluginManager | None = None
 
 
@@ -52,20 +61,25 @@ def installed_entry_points() -> list[EntryPoint]:
     return sorted(entry_points(group=hookspecs.GROUP), key=lambda e: (e.name, _distribution(e)))
 
 
-def discover(points: Iterable[EntryPoint] | None = None, environ: Mapping[str, str] | None = None) -> list[Plugin]:
-    """Load the installed plugins.
+def discover(
+    points: Iterable[EntryPoint] | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> list[Plugin]:
+    """Load the installed plugins that the environment and the project of ``folder`` admit (see `attnzoo.project`).
 
-    ``ATTNZOO_PLUGINS`` is an allow-list of plugin or distribution names, comma-separated (set but empty: none);
-    ``ATTNZOO_BLOCK_PLUGINS`` names plugins that are left out.
+    Raises:
+        PluginError: The project's file is not valid. A fault of a plugin is never raised.
     """
     points = installed_entry_points() if points is None else list(points)
-    allowed = _permission(os.environ if environ is None else environ)
-    admitted = [p for p in points if allowed(p)]
+    permission = read_permission(environ, folder)
+    refusals = [permission.refusal(p.name, _distribution(p)) for p in points]
+    admitted = [p for p, refusal in zip(points, refusals, strict=True) if not refusal]
     counts = Counter(fold(p.name) for p in admitted)
     plugins = []
-    for point in points:
-        if not allowed(point):
-            plugins.append(replace(_empty(point), status="blocked", error="left out by ATTNZOO_PLUGINS or its like"))
+    for point, refusal in zip(points, refusals, strict=True):
+        if refusal:
+            plugins.append(replace(_empty(point), status="blocked", error=refusal))
         elif counts[fold(point.name)] > 1:
             plugins.append(_clash(point, admitted))
         else:
@@ -77,7 +91,9 @@ def load_plugin(point: EntryPoint) -> Plugin:
     """Import one plugin's module and call its hooks; never raises for a fault of the plugin."""
     plugin = _empty(point)
     start = time.perf_counter()
+    before = {name for name in _HEAVY if name in sys.modules}
     try:
+        _check_name(plugin.name)
         module = point.load()
         manager = _manager(module, plugin.distribution)
         cards = [c for batch in manager.hook.attnzoo_cards() for c in batch]
@@ -87,30 +103,54 @@ def load_plugin(point: EntryPoint) -> Plugin:
         text = f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - start
         return replace(plugin, status="broken", error=text, traceback=traceback.format_exc(), seconds=seconds)
+    good = _unique([c for c in cards if isinstance(c, Card)])
     return replace(
         plugin,
-        cards=tuple(c for c in cards if isinstance(c, Card)),
-        faults=tuple(c for c in cards if isinstance(c, CardFault)),
+        cards=tuple(c for c in good if isinstance(c, Card)),
+        faults=tuple(c for c in (*cards, *good) if isinstance(c, CardFault)),
         registry_files=tuple(f for f in files if f.exists()),
+        missing_files=tuple(f for f in files if not f.exists()),
         seconds=time.perf_counter() - start,
+        heavy=tuple(name for name in _HEAVY if name in sys.modules and name not in before),
         manager=manager,
     )
 
 
-def _permission(environ: Mapping[str, str]) -> Callable[[EntryPoint], bool]:
-    allow = environ.get("ATTNZOO_PLUGINS")
-    allowed = None if allow is None else _names(allow)
-    blocked = _names(environ.get("ATTNZOO_BLOCK_PLUGINS", ""))
+def where_from(distribution: str) -> str:
+    """Return where an installed distribution came from: the address pip noted, else the folder it lies in."""
+    try:
+        found = metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+    try:
+        noted = json.loads(found.read_text("direct_url.json") or "{}")
+    except ValueError:
+        noted = {}
+    editable = " (editable)" if noted.get("dir_info", {}).get("editable") else ""
+    return f"{noted['url']}{editable}" if "url" in noted else str(found.locate_file(""))
 
-    def allows(point: EntryPoint) -> bool:
-        names = {fold(point.name), fold(_distribution(point))}
-        return not names & blocked and (allowed is None or bool(names & allowed))
 
-    return allows
+def _check_name(name: str) -> None:
+    if name in _RESERVED or "/" in name or not name:
+        message = f"plugin name {name!r}: reserved or with a slash, expected another; rename the entry point"
+        raise PluginError(message)
 
 
-def _names(text: str) -> set[str]:
-    return {fold(n) for n in text.split(",") if n.strip()}
+def _unique(cards: list[Card]) -> list[Card | CardFault]:
+    """Keep the first of several cards with one name and contract version; the others become faults."""
+    seen: dict[tuple[str, int], Card] = {}
+    result: list[Card | CardFault] = []
+    for card in cards:
+        first = seen.setdefault((card.name, card.version), card)
+        if first is card:
+            result.append(card)
+            continue
+        message = (
+            f"{card.path}: name {card.name!r}, version {card.version}: also in {first.path}, expected one card; "
+            "rename one block, or raise its contract version"
+        )
+        result.append(CardFault(card.path or Path(card.name), CardError(message)))
+    return result
 
 
 def _distribution(point: EntryPoint) -> str:

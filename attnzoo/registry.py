@@ -33,9 +33,14 @@ class Registry:
 
     @functools.cached_property
     def entries(self) -> tuple[Entry, ...]:
-        """Every block, ordered by id."""
-        entries = [Entry(card, plugin) for plugin in self.plugins for card in plugin.cards]
-        return tuple(sorted(entries, key=lambda e: e.id))
+        """Every block in its newest contract version, ordered by id."""
+        newest: dict[str, Entry] = {}
+        for plugin in self.plugins:
+            for card in plugin.cards:
+                entry = Entry(card, plugin)
+                if entry.id not in newest or newest[entry.id].card.version < card.version:
+                    newest[entry.id] = entry
+        return tuple(newest[id] for id in sorted(newest))
 
     @functools.cached_property
     def _by_name(self) -> dict[str, tuple[Entry, ...]]:
@@ -66,6 +71,30 @@ class Registry:
             message = f"block {name!r}: offered by {len(found)} plugins, expected one; write {ids}"
             raise AmbiguousName(message)
         raise NameNotFound(self._not_found(name))
+
+    def pinned(self, name: str, version: int | None) -> "Registry":
+        """Return this registry with the block ``name`` in contract version ``version`` (None: the newest) only.
+
+        A plugin may keep the card of an older formula beside the new one, under the same name, so that old specs build.
+
+        Raises:
+            NameNotFound: No such block, or its plugin has no such version; the text says which it has.
+        """
+        entry = self.find(name)
+        if version in (None, entry.card.version):
+            return self
+        versions = {c.version: c for c in entry.plugin.cards if c.name == entry.card.name}
+        if version not in versions:
+            has = " and ".join(str(v) for v in sorted(versions))
+            mend = "install an older release" if (version or 0) < entry.card.version else "upgrade it"
+            message = (
+                f"block {entry.id!r}: contract version {version} was asked for, {entry.plugin.distribution} "
+                f"{entry.plugin.version} has {has}; {mend}, or take `version:` out to use the newest formula"
+            )
+            raise NameNotFound(message)
+        kept = tuple(c for c in entry.plugin.cards if c.name != entry.card.name or c.version == version)
+        plugin = replace(entry.plugin, cards=kept)
+        return Registry(tuple(plugin if p is entry.plugin else p for p in self.plugins))
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)

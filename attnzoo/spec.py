@@ -309,16 +309,11 @@ def check_spec(spec: Spec, registry: Registry, given: Mapping[str, Any] | None =
     faults: list[str] = []
     for block in blocks_of(spec):
         try:
-            entry = registry.find(block.block)
+            entry = registry.pinned(block.block, block.version).find(block.block)
             cls = entry.card.load_class()
         except AttnZooError as error:
             faults.append(f"{_place(block)}{error}")
             continue
-        if block.version is not None and block.version != entry.card.version:
-            text = f"contract version {block.version}, {entry.plugin.distribution} {entry.plugin.version} has"
-            faults.append(
-                f"{_place(block)}block {entry.id!r}: {text} version {entry.card.version}; install the older plugin"
-            )
         filled = {**{k: v for k, v in (given or {}).items() if k in parameters_of(cls)}, **block.args}
         problems = {} if block.weights else argument_faults(block.block, cls, filled)
         for name, text in problems.items():

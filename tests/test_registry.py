@@ -67,3 +67,25 @@ def test_with_card_leaves_the_old_registry_as_it_was():
     r = registry(a=(card("gate"),))
     more = r.with_card(replace(card("mine"), cls=object))
     assert (len(r.entries), len(more.entries), more.find("local/mine").id) == (1, 2, "local/mine")
+
+
+def versions():
+    cards = (replace(card("gate"), version=1), replace(card("gate"), version=3), card("other"))
+    return registry(a=cards)
+
+
+def test_a_name_means_its_newest_contract_version():
+    assert [(e.id, e.card.version) for e in versions()] == [("a/gate", 3), ("a/other", 1)]
+    assert versions().find("gate").card.version == 3
+
+
+def test_an_older_contract_version_is_found_where_the_plugin_still_has_it():
+    assert versions().pinned("gate", 1).find("a/gate").card.version == 1
+
+
+def test_a_contract_version_that_is_gone_says_which_there_are():
+    assert message(lambda: versions().pinned("gate", 2)) == (
+        "block 'a/gate': contract version 2 was asked for, attnzoo-a 1.0 has 1 and 3; install an older release, "
+        "or take `version:` out to use the newest formula"
+    )
+    assert "upgrade it" in message(lambda: versions().pinned("gate", 4))

@@ -31,7 +31,7 @@ def test_a_saved_block_loads_to_the_same_bits(saved):
 
 def test_a_saved_file_describes_itself(saved):
     description = read_description(saved[1])
-    assert description["spec"] == {"block": "vision/se", "args": {"channels": 16, "reduction": 4}}
+    assert description["spec"] == {"block": "vision/se", "args": {"channels": 16, "reduction": 4}, "version": 1}
     assert description["plugins"]["vision/se"]["distribution"] == "attnzoo-vision"
     assert (description["licence"], description["source"]) == ("MIT", "a test")
 

@@ -14,6 +14,7 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(show_all: bool, as_json: bool) -> None:
     """List the installed plugins: version, blocks, load time, where from."""
+    from attnzoo.plugins import where_from
     from attnzoo.registry import default_registry
     from attnzoo.weights.catalogue import known_plugins
 
@@ -26,6 +27,7 @@ def command(show_all: bool, as_json: bool) -> None:
             "blocks": len(p.cards),
             "milliseconds": round(p.seconds * 1000, 1),
             "module": p.module,
+            "from": where_from(p.distribution),
             "error": p.error,
         }
         for p in default_registry().plugins
@@ -40,7 +42,7 @@ def command(show_all: bool, as_json: bool) -> None:
     for row in rows:
         state = "" if row["status"] == "ok" else f"  {row['status']}: {row['error']}"
         line = f"{row['name']:<12} {row['distribution']} {row['version']}  {row['blocks']} blocks"
-        click.echo(f"{line}  loaded in {row['milliseconds']} ms from {row['module']}{state}")
+        click.echo(f"{line}  loaded in {row['milliseconds']} ms from {row['from']}{state}")
     for plugin in known:
         click.echo(f"{plugin.name:<12} not installed; pip install {plugin.distribution}  ({plugin.summary})")
     if not rows:

@@ -5,9 +5,10 @@
 ``fake_distribution``      put a distribution with entry points on the path, as if it were installed
 """
 
+import importlib
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from attnzoo.registry import Registry
 
 __all__ = ["attnzoo_isolated", "attnzoo_registry", "fake_distribution"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of the checks that take seconds (export, compile)."""
+    config.addinivalue_line("markers", "slow: a check of attnzoo that takes seconds; leave out with -m 'not slow'")
 
 
 @pytest.fixture
@@ -54,17 +60,22 @@ def attnzoo_registry() -> "Iterator[Callable[..., Registry]]":
 def fake_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Return a function that writes a ``*.dist-info`` folder and modules, and puts them on ``sys.path``.
 
-    ``fake_distribution("attnzoo-x", {"x": "x_plugin"}, {"x_plugin.py": "..."})`` looks to Python, and to every Python it
-    starts with this folder on ``PYTHONPATH``, like an installed distribution. It returns the folder.
+    ``fake_distribution("attnzoo-x", {"x": "x_plugin"}, {"x_plugin.py": "..."})`` looks to Python, and to every
+    Python it starts with this folder on ``PYTHONPATH``, like an installed distribution. It returns the folder.
     """
     site = tmp_path / "site"
 
     def install(
-        name: str, entry_points: Mapping[str, str], files: Mapping[str, str] | None = None, version: str = "1.0"
+        name: str,
+        entry_points: Mapping[str, str],
+        files: Mapping[str, str] | None = None,
+        version: str = "1.0",
+        requires: Sequence[str] = (),
     ) -> Path:
         info = site / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir(parents=True, exist_ok=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        needs = "".join(f"Requires-Dist: {line}\n" for line in requires)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
         lines = "".join(f"{key} = {value}\n" for key, value in entry_points.items())
         (info / "entry_points.txt").write_text(f"[attnzoo]\n{lines}")
         for path, text in (files or {}).items():
@@ -75,6 +86,7 @@ def fake_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
             monkeypatch.delitem(sys.modules, module, raising=False)
         if str(site) not in sys.path:
             monkeypatch.syspath_prepend(str(site))
+        importlib.invalidate_caches()
         return site
 
     return install
