@@ -4,10 +4,12 @@
 block, the milliseconds and the peak of extra memory at the longest length, and the growth exponents: the slope of
 log(time) and of log(memory) over log(length), fitted to the longer half of the lengths. 1 is linear, 2 quadratic.
 ``--quick`` takes seconds. Time is CPU time of one thread; memory is the peak of what the allocator held during the
-call, inputs not counted. The profiler, which counts the bytes, writes lines of its own to stderr.
+call, inputs not counted. Freed memory is kept by the process (mallopt). The profiler, which counts the bytes, writes
+lines of its own to stderr.
 """
 
 import argparse
+import ctypes
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -100,6 +102,16 @@ def cases(longest: int) -> Iterable[Case]:
     yield Case("gated-mil-attention", width, tokens, (1, 1))
 
 
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed: else long sequences pay for fresh pages again and again, short ones do not."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-4, 0)  # M_MMAP_MAX
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+    except (OSError, AttributeError):
+        print("not glibc: the allocator stays as it is")
+
+
 def run(case: Case, block: nn.Module, inputs: list[Tensor], train: bool) -> None:
     if not train:
         with torch.no_grad():
@@ -173,6 +185,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="blocks whose name contains this")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     torch.manual_seed(0)
     lengths = QUICK_LENGTHS if options.quick else LENGTHS
     print(f"{'block':42} {'L':>6} {'ms':>10} {'MB':>9} {'time':>10} {'memory':>10}   exponents; promised in brackets")

@@ -53,7 +53,8 @@ class AFTConv(nn.Module):
         kernel = kernel_h1k.repeat_interleave(repeat, dim=0)
         band = F.conv1d(x_nhrl, kernel, padding=kernel.shape[2] // 2, groups=kernel.shape[0])
         band = band.unflatten(1, (self.num_heads, 2, -1)).transpose(1, 2).flatten(1, 3).transpose(1, 2)
-        return x_nlr.sum(dim=1, keepdim=True) + band
+        total: Tensor = x_nlr.sum(dim=1, keepdim=True) + band
+        return total
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the attended tokens, ``(n, l, c)``."""

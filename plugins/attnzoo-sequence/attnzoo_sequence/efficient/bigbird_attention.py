@@ -107,7 +107,8 @@ class BigBirdAttention(nn.Module):
         seen = keep_nts[:, plan_hts.clamp(min=0)] & (plan_hts >= 0)[..., None]
         query = query.unflatten(2, (-1, size)).flatten(1, 2)
         out = attend(query, keys, values, visible=seen.flatten(1, 2).flatten(2)[:, :, None])
-        return out.unflatten(1, (heads, -1)).flatten(2, 3)
+        by_heads: Tensor = out.unflatten(1, (heads, -1))
+        return by_heads.flatten(2, 3)
 
     def visible(self, length: int, device: torch.device) -> Tensor:
         """Return which key each query may see, ``(h, l, l)``: the pattern that ``forward`` never forms."""
@@ -130,7 +131,7 @@ class BigBirdAttention(nn.Module):
 
 def _take_blocks(x_nhld: Tensor, row_hts: Tensor, size: int) -> Tensor:
     """Return the blocks that ``row`` names among all blocks of all heads, ``(n, h t, s size, d)``."""
-    blocks = x_nhld.unflatten(2, (-1, size)).flatten(1, 2)
+    blocks: Tensor = x_nhld.unflatten(2, (-1, size)).flatten(1, 2)
     return blocks[:, row_hts].flatten(1, 2).flatten(2, 3)
 
 

@@ -79,7 +79,7 @@ class LongformerAttention(nn.Module):
         query_nthbd = F.pad(query, (0, 0, 0, extra)).unflatten(2, (-1, block)).transpose(1, 2)
         keys, values = (self._blocks(x, block, extra, index_ng) for x in (key, value))
         out = attend(query_nthbd.flatten(0, 1), keys, values, visible=seen.flatten(0, 1)[:, None])
-        out_nthbd = out.unflatten(0, (x_nlc.shape[0], -1))
+        out_nthbd: Tensor = out.unflatten(0, (x_nlc.shape[0], -1))
         return out_nthbd.transpose(2, 3).flatten(3).flatten(1, 2)[:, :length]
 
     def _blocks(self, x_nhld: Tensor, block: int, extra: int, index_ng: Tensor) -> Tensor:

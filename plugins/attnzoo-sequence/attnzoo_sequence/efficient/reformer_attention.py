@@ -138,7 +138,8 @@ def _chunked(x_nhld: Tensor, order_nhrl: Tensor, size: int) -> Tensor:
     """Return the tokens in sorted order, cut in chunks: ``(n, h, r, chunks, size, d)``; the filling is zero."""
     x = F.pad(x_nhld, (0, 0, 0, 1))[:, :, None].expand(-1, -1, order_nhrl.shape[2], -1, -1)
     index = order_nhrl[..., None].expand(*order_nhrl.shape, x.shape[-1])
-    return x.gather(3, index).unflatten(3, (-1, size))
+    chunks: Tensor = x.gather(3, index).unflatten(3, (-1, size))
+    return chunks
 
 
 def _with_previous(x: Tensor) -> Tensor:

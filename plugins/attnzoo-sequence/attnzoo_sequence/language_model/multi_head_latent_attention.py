@@ -128,7 +128,8 @@ class MultiHeadLatentAttention(nn.Module):
         query = torch.cat([nope @ key_up, turned], dim=-1)
         key = torch.cat([latent_nlr[:, None], shared], dim=-1)
         latent = attend_uneven(query, key, latent_nlr[:, None], visible=visible, causal=causal, scale=self.scale)
-        return latent @ value_up.transpose(-2, -1)
+        out: Tensor = latent @ value_up.transpose(-2, -1)
+        return out
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the attended tokens, ``(n, l, c)``."""
