@@ -15,13 +15,13 @@ PLUGINS = {p.name: p for p in (ROOT / "plugins").iterdir() if (p / "pyproject.to
 LAYERS = [
     {"errors"},
     {"yaml_reader", "expression", "hookspecs"},
-    {"card", "shape", "project"},
+    {"card", "shape"},
     {"project"},
     {"plugins", "arguments"},
     {"registry"},
-    {"spec", "weights", "surgery", "compose", "schema", "demo", "search", "installing"},
+    {"spec", "weights", "surgery", "compose", "schema", "search", "installing", "allocator"},
     {"builder", "doctor", "golden", "hosts"},
-    {"insertion", "lock", "scaffold", "installing", "search"},
+    {"insertion", "lock", "scaffold"},
     {"api", "testing", "demo"},
     {"cli"},
 ]
