@@ -8,7 +8,7 @@ In a plugin's tests::
     def test_block(subject, check):
         run_check(subject, check)
 
-The names are loaded when they are first used: pytest imports this package in every run, and must not import torch for it.
+The names are loaded when they are first used: pytest imports this package in every run, and must not import torch.
 """
 
 from importlib import import_module

@@ -109,7 +109,7 @@ def compiles(subject: Subject) -> None:
             outputs = tensors_of(compiled(**inputs))
             floating = [o for o in outputs if o.is_floating_point() and o.requires_grad]
             if floating:
-                torch.stack([o.sum() for o in floating]).sum().backward()  # type: ignore[no-untyped-call]
+                torch.stack([o.sum() for o in floating]).sum().backward()
     except Exception as error:
         raise CheckFailure(
             f"torch.compile(fullgraph=True) raised {type(error).__name__}: {str(error).strip().splitlines()[0]}",

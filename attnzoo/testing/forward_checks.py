@@ -1,5 +1,7 @@
 """Checks of what a block computes: shapes, batches, gradients, types, layouts, masks, maps."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -41,14 +43,20 @@ def _expect_shape(subject: Subject, output: Tensor, expected: tuple[int, ...], i
         )
 
 
-def _call(subject: Subject, block: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+_MEND_FORWARD = "mend forward, or state in `axes:` of the card which sizes are admitted"
+_MEND_DTYPE = "make constants with the type of the input (x.new_zeros, dtype=x.dtype), or register them as buffers"
+
+
+def _call(
+    subject: Subject, block: nn.Module, inputs: dict[str, Tensor], mend: str = _MEND_FORWARD
+) -> tuple[Tensor, ...]:
     try:
         return subject.call(block, inputs)
     except Exception as error:
         raise CheckFailure(
             f"forward raised {type(error).__name__}: {_first_line(error)}",
             input=subject.describe(inputs),
-            mend="mend forward, or state in `axes:` of the card which sizes are admitted",
+            mend=mend,
         ) from error
 
 
@@ -108,19 +116,34 @@ def gradients(subject: Subject) -> None:
             input=subject.describe(inputs),
             mend="look for tensors that are changed in place after they were used",
         ) from error
-    if not any(True for _ in block.parameters()) and _looks_learned(block):
+    if hidden := _hidden_layers(block):
         raise CheckFailure(
-            "the block holds layers but registers no parameters",
-            mend="keep layers in nn.ModuleList or nn.Sequential instead of a Python list",
+            f"the layers in the Python list, tuple or dict {' and '.join(map(repr, hidden))} are not registered: "
+            "they are not trained, saved or moved to a device",
+            mend="keep them in nn.ModuleList, nn.ModuleDict or nn.Sequential",
         )
     for name, parameter in block.named_parameters():
         _expect_gradient(subject, name, parameter, inputs)
 
 
-def _looks_learned(block: nn.Module) -> bool:
-    """Say whether modules hide in Python lists or dicts of the block."""
-    held = [v for m in block.modules() for v in vars(m).values() if isinstance(v, list | tuple)]
-    return any(isinstance(item, nn.Module) for values in held for item in values)
+def _hidden_layers(block: nn.Module) -> list[str]:
+    """Return the attributes whose lists, tuples or dicts hold modules or parameters that are registered nowhere."""
+    known: set[int] = {id(m) for m in block.modules()} | {id(p) for p in block.parameters()}
+    found = []
+    for path, module in block.named_modules():
+        for name, value in vars(module).items():
+            if not name.startswith("_") and any(id(item) not in known for item in _layers_in(value)):
+                found.append(f"{path}.{name}" if path else name)
+    return found
+
+
+def _layers_in(value: object, depth: int = 3) -> Iterator[object]:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
+    for item in items:
+        if isinstance(item, nn.Parameter) or (isinstance(item, nn.Module) and any(True for _ in item.parameters())):
+            yield item
+        elif depth:
+            yield from _layers_in(item, depth - 1)
 
 
 def _expect_gradient(subject: Subject, name: str, parameter: nn.Parameter, inputs: dict[str, Tensor]) -> None:
@@ -176,12 +199,12 @@ def dtypes(subject: Subject) -> None:
     """float64 and bfloat16 give their own type, float16 autocast gives finite numbers."""
     for dtype in (torch.float64, torch.bfloat16):
         block, inputs = subject.build().to(dtype), _cast(subject.inputs(subject.sizes()), dtype)
-        for output in _call(subject, block, inputs):
+        for output in _call(subject, block, inputs, _MEND_DTYPE):
             if output.is_floating_point() and output.dtype is not dtype:
                 raise CheckFailure(
                     f"{dtype} in, {output.dtype} out",
                     input=subject.describe(inputs),
-                    mend="make constants with the type of the input, or register them as buffers",
+                    mend=_MEND_DTYPE,
                 )
     block, inputs = subject.build(), subject.inputs(subject.sizes())
     with torch.autocast("cpu", dtype=torch.float16), torch.no_grad():

@@ -36,6 +36,7 @@ class Subject:
     card: Card
     cls: Any
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    limit: int | None = None  # largest size of a free axis; a failed check is tried again with small ones
 
     @property
     def contract(self) -> Contract:
@@ -55,7 +56,10 @@ class Subject:
     def sizes(self, **wanted: int) -> dict[str, int]:
         """Return axis sizes near ``wanted`` that the contract admits."""
         full = full_arguments(self.cls, self.arguments)
-        return sizes_for(self.contract, self.card.axes, full, {**_SIZES, **wanted})
+        sizes = {**_SIZES, **wanted}
+        if self.limit is not None:
+            sizes = {axis: min(size, self.limit) for axis, size in sizes.items()}
+        return sizes_for(self.contract, self.card.axes, full, sizes)
 
     def inputs(self, sizes: Mapping[str, int], *, seed: int = 1, optional: bool = False) -> dict[str, Tensor]:
         """Return random inputs of those sizes by parameter name; optional ones only on request."""

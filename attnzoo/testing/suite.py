@@ -1,12 +1,14 @@
 """The list of checks, and how a plugin's tests, ``attnzoo check`` and our own tests run them."""
 
+import re
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from attnzoo.errors import NameNotFound
 from attnzoo.registry import Registry, default_registry
 from attnzoo.testing import build_checks, forward_checks
 from attnzoo.testing.subject import CheckFailure, Subject, subjects_of
@@ -61,10 +63,30 @@ def run_check(subject: Subject, check: Check) -> None:
         check(subject)
 
 
-def run_suite(subjects: Iterable[Subject], checks: Iterable[Check] = (*CHECKS, *SLOW_CHECKS)) -> list[Outcome]:
-    """Run checks on subjects and return every outcome; nothing is raised."""
+def run_suite(
+    subjects: Iterable[Subject], checks: Iterable[Check] = (*CHECKS, *SLOW_CHECKS), *, shrink: bool = False
+) -> list[Outcome]:
+    """Run checks on subjects and return every outcome; nothing is raised.
+
+    ``shrink`` tries a failed check again on smaller inputs and reports the smallest that fails in the same way.
+    """
     checks = tuple(checks)
-    return [_outcome(subject, check) for subject in subjects for check in checks]
+    return [_smallest(s, c, _outcome(s, c)) if shrink else _outcome(s, c) for s in subjects for c in checks]
+
+
+def _smallest(subject: Subject, check: Check, outcome: Outcome) -> Outcome:
+    """Return the outcome on the smallest input that fails like ``outcome``."""
+    if outcome.status != "failed" or not outcome.input or check in SLOW_CHECKS:
+        return outcome
+    for limit in (1, 2, 3, 4):
+        smaller = _outcome(replace(subject, limit=limit), check)
+        if smaller.status == "failed" and _without_numbers(smaller.found) == _without_numbers(outcome.found):
+            return smaller
+    return outcome
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"[-+.\de]+", "", text)
 
 
 def _outcome(subject: Subject, check: Check) -> Outcome:
@@ -98,6 +120,9 @@ def parametrize_blocks(
     import pytest
 
     subjects = subjects_of(registry or default_registry(), plugin, block)
+    if not subjects:
+        message = f"no blocks of plugin {plugin!r} to test, expected an installed plugin; see: attnzoo doctor"
+        raise NameNotFound(message)
     fast = [pytest.param(s, c, id=f"{s.id}-{c.__name__}") for s in subjects for c in CHECKS]
     marked = [
         pytest.param(s, c, id=f"{s.id}-{c.__name__}", marks=pytest.mark.slow)
