@@ -185,7 +185,7 @@ def fill_spec(node: Spec, site: Site, registry: Registry) -> Spec:
     return node
 
 
-def _told(node: BlockSpec, site: Site, registry: Registry) -> dict[str, int]:
+def _told(node: BlockSpec, site: Site, registry: Registry) -> dict[str, Any]:
     """Return values for required arguments that are not given: sizes of the axes the card says they are."""
     try:
         entry = registry.find(node.block)
@@ -195,8 +195,10 @@ def _told(node: BlockSpec, site: Site, registry: Registry) -> dict[str, int]:
     if node.weights:
         return {}
     out_channels = site.out_shape[site.layout.index("c")]
-    sizes = {"channels": site.channels, "embed_dim": site.channels, "in_channels": site.channels}
+    sizes: dict[str, Any] = {"channels": site.channels, "embed_dim": site.channels, "in_channels": site.channels}
     sizes |= {"out_channels": out_channels} | _sizes(entry, parse_contract(entry.card.shape), site)
+    if len(site.shown) == 4:
+        sizes["feature_size"] = list(site.shown[2:] if block_layout(entry) == "nchw" else site.shown[1:3])
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     return {name: sizes[name] for name in required if name in sizes and name not in node.args}
 

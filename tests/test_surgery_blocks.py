@@ -14,11 +14,20 @@ from attnzoo.registry import default_registry
 from attnzoo.shape import parse_contract
 from attnzoo.surgery import Site, inserted
 
-# Blocks that take one tensor and return another by their card, with the reason.
-OTHER_SHAPE = {
+# Blocks that take one tensor but have no place in these hosts, with the reason.
+ELSEWHERE = {
     "vision/attention-pool2d": "returns one vector a sample",
     "vision/rot-attention-pool2d": "returns one vector a sample",
+    "vision/bisenet-spatial-path": "returns a map an eighth as large",
+    "vision/gltr": "returns one vector a sample",
+    "vision/swin-window-attention": "takes the tokens of one window",
 }
+# Arguments that fit maps of 4 to 16 pixels and 16 to 32 channels, where the card's example does not.
+ARGUMENTS = {
+    "vision/bat": {"block_size": 4},
+    "vision/axial-block": {"num_heads": 2},
+}
+TOLD = ("channels", "embed_dim", "in_channels", "out_channels", "feature_size")
 
 
 def candidates():
@@ -33,15 +42,13 @@ def candidates():
             layout = block_layout(entry)
         except AttnZooError:
             continue
-        if set(layout) <= set("nchwl") and len(contract.outputs) == 1 and entry.id not in OTHER_SHAPE:
+        if set(layout) <= set("nchwl") and len(contract.outputs) == 1 and entry.id not in ELSEWHERE:
             yield entry
 
 
 def arguments(entry):
-    """Return the arguments for a site of 16 or 32 channels: the card's example without what the site tells."""
-    told = ("channels", "embed_dim", "in_channels", "out_channels", "height", "width")
-    told += tuple(str(rule) for rule in entry.card.axes.values())
-    return {key: value for key, value in entry.card.example.items() if key not in told}
+    """Return the card's example without what the site tells."""
+    return {k: v for k, v in {**entry.card.example, **ARGUMENTS.get(entry.id, {})}.items() if k not in TOLD}
 
 
 def put(host, name, entry):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from attnzoo.errors import SurgeryError
+from attnzoo.errors import SpecError, SurgeryError
 from attnzoo.surgery.layout import Layouts, View, channels_of, make_view, token_grid
 from attnzoo.surgery.preserve import preserved
 from attnzoo.surgery.probing import Seen, Sight, counted, fake_mode
@@ -93,10 +93,7 @@ def plan(host: nn.Module, order: Order, seen: Seen, layouts: Layouts, trials: "T
     site = _site(order, seen, layouts)
     view = _view(order, site)
     site = replace(site, shown=view.shape(site.shape))
-    block = order.make if isinstance(order.make, nn.Module) else order.make(site)
-    if not isinstance(block, nn.Module):
-        message = f"site {site.name!r}: the factory gave {type(block).__name__}, an nn.Module was expected"
-        raise SurgeryError(message)
+    block = _made(order.make, site)
     name = _checked_name(order.name or re.sub(r"\W", "_", type(block).__name__).lower())
     place = Place(
         site=site.name,
@@ -114,6 +111,21 @@ def plan(host: nn.Module, order: Order, seen: Seen, layouts: Layouts, trials: "T
     inserted = Inserted(block, place).to(device=site.device, dtype=site.dtype)
     flops = trials.flops(inserted, site)
     return Planned(module, inserted.train(module.training), seen.calls, flops)
+
+
+def _made(make: Make | nn.Module, site: Site) -> nn.Module:
+    """Return the block for ``site``; a block that refuses what the site is, is refused there by name."""
+    try:
+        block = make if isinstance(make, nn.Module) else make(site)
+    except (SpecError, SurgeryError):
+        raise
+    except ValueError as error:
+        message = f"site {site.name!r} ({site.layout} {site.shape}): {error}"
+        raise SurgeryError(message) from error
+    if not isinstance(block, nn.Module):
+        message = f"site {site.name!r}: the factory gave {type(block).__name__}, an nn.Module was expected"
+        raise SurgeryError(message)
+    return block
 
 
 class Trials:

@@ -8,7 +8,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,6 +23,9 @@ from attnzoo.surgery.preserve import preserved
 from attnzoo.surgery.values import Slot, first_slot, get
 
 __all__ = ["Probe", "Seen", "Sight", "counted", "fake_mode", "probe"]
+
+_NOT_FAKEABLE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
+_SMALL = 64 * 64
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,8 @@ def probe(host: nn.Module, names: Iterable[str], inputs: object = None) -> Probe
             except Exception as error:
                 kind = "fake" if faked else "real"
                 failures.append(f"{kind} input {call}: {_first_line(error)}")
+                if isinstance(error, _NOT_FAKEABLE):
+                    break
     raise SurgeryError(_no_run(host, inputs, failures))
 
 
@@ -145,7 +155,9 @@ def _sight(value: object) -> Sight | None:
 
 
 def _small_first(calls: Iterable[Call]) -> list[Call]:
-    return sorted(calls, key=lambda call: sum(arg.numel() for arg in call.args if isinstance(arg, torch.Tensor)))
+    """Order calls for real runs: from about 64 x 64 pixels up, then the smaller ones, which leave maps of 1 x 1."""
+    sizes = [(sum(arg.numel() for arg in call.args if isinstance(arg, torch.Tensor)), call) for call in calls]
+    return [call for _, call in sorted(sizes, key=lambda pair: (pair[0] < _SMALL, pair[0]))]
 
 
 def _first_line(error: Exception) -> str:

@@ -24,7 +24,7 @@ TORCHVISION = (
         ),
     ),
     Placement(
-        "stages", _STAGES, ("class:ResNet.layer[1-4]", "class:ConvNeXt.features.[1357]", "class:RegNet.trunk_output.*")
+        "stage-outputs", _STAGES, ("class:ResNet.layer[1-4]", "class:ConvNeXt.features.[1357]", "class:RegNet.trunk_output.*")
     ),
     Placement("last-stage", "the output of the last stage", ("class:ResNet.layer4", "class:ConvNeXt.features.7")),
     Placement("mlp-outputs", _MLP, ("class:EncoderBlock.mlp", "class:SwinTransformerBlock.mlp")),
@@ -45,7 +45,7 @@ TIMM = (
         ),
     ),
     Placement(
-        "stages",
+        "stage-outputs",
         _STAGES,
         ("class:ResNet.layer[1-4]", "class:ConvNeXt.stages.?", "class:EfficientNet.blocks.?", "class:RegNet.s[1-4]"),
     ),
@@ -94,7 +94,7 @@ TRANSFORMERS = (
             "class:CLIPAttention.out_proj",
         ),
     ),
-    Placement("stages", _STAGES, ("class:ConvNextStage", "class:ResNetStage", "class:SwinStage")),
+    Placement("stage-outputs", _STAGES, ("class:ConvNextStage", "class:ResNetStage", "class:SwinStage")),
     Placement("residual-branches", _BRANCHES, ("class:ResNetBottleNeckLayer.layer", "class:ResNetBasicLayer.layer")),
 )
 
