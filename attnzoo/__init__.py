@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnzoo.allocator import keep_freed_memory
     from attnzoo.api import (
         build,
         create,
@@ -51,6 +52,7 @@ _HOMES = {
     "hookimpl": "attnzoo.hookspecs",
     "insert": "attnzoo.api",
     "inserted": "attnzoo.surgery",
+    "keep_freed_memory": "attnzoo.allocator",
     "list_blocks": "attnzoo.api",
     "load": "attnzoo.api",
     "load_foreign": "attnzoo.api",
@@ -80,6 +82,7 @@ __all__ = [
     "hookimpl",
     "insert",
     "inserted",
+    "keep_freed_memory",
     "list_blocks",
     "load",
     "load_foreign",

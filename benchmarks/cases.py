@@ -1,0 +1,165 @@
+"""What ``blocks.py`` measures: the image blocks, their arguments at a size, and their peers in other libraries."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+
+Build = Callable[[int, int], nn.Module]  # channels and side of the map
+Arguments = Callable[[int, int], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A block: its name, its arguments, other libraries' forms, and the largest C * H * W that is measured."""
+
+    name: str
+    arguments: Arguments
+    peers: Mapping[str, Build] = field(default_factory=dict)
+    largest: int = 1 << 30
+    tokens: bool = False  # the input is N H W C
+
+    def admits(self, channels: int, side: int) -> bool:
+        """Say whether this size is measured."""
+        return channels * side * side <= self.largest
+
+
+def channels(**more: Any) -> Arguments:
+    """Return arguments that are the channels and constants."""
+    return lambda c, h: {"channels": c, **more}
+
+
+def timm(name: str, module: str = "timm.layers", **more: Any) -> Build:
+    """Return the builder of a class of timm that takes the channels first."""
+    return lambda c, h: getattr(import_module(module), name)(c, **more)
+
+
+def fcv(module: str, name: str, *more: Any, **named: Any) -> Build:
+    """Return the builder of a class of fightingcv-attention that takes the channels first."""
+    return lambda c, h: getattr(import_module(f"fightingcv_attention.attention.{module}"), name)(c, *more, **named)
+
+
+def divisible(value: float, divisor: int = 8) -> int:
+    """Return the multiple of ``divisor`` near ``value``, as timm rounds hidden units."""
+    return max(divisor, int(value + divisor / 2) // divisor * divisor)
+
+
+def hidden(share: float, **more: Any) -> Arguments:
+    """Return the channels and hidden units that are a share of them, rounded as timm does."""
+    return lambda c, h: {"channels": c, "hidden_channels": divisible(c * share), **more}
+
+
+def _class(module: str, name: str, *arguments: Any, **more: Any) -> nn.Module:
+    block: nn.Module = getattr(import_module(module), name)(*arguments, **more)
+    return block
+
+
+def _simam(c: int, h: int) -> nn.Module:
+    return _class("fightingcv_attention.attention.SimAM", "SimAM")
+
+
+def _triplet(c: int, h: int) -> nn.Module:
+    return _class("fightingcv_attention.attention.TripletAttention", "TripletAttention")
+
+
+def _sge(c: int, h: int) -> nn.Module:
+    return _class("fightingcv_attention.attention.SGE", "SpatialGroupEnhance", 8)
+
+
+def _double(c: int, h: int) -> nn.Module:
+    return _class("fightingcv_attention.attention.A2Atttention", "DoubleAttention", c, c // 4, c // 4)
+
+
+def _outlook(c: int, h: int) -> nn.Module:
+    module = "fightingcv_attention.attention.OutlookAttention"
+    return _class(module, "OutlookAttention", c, num_heads=max(1, c // 32))
+
+
+def _halo(c: int, h: int) -> nn.Module:
+    return _class("timm.layers", "HaloAttn", c, block_size=8 if h % 8 == 0 else 7)
+
+
+def _bottleneck(c: int, h: int) -> nn.Module:
+    return _class("timm.layers", "BottleneckAttn", c, feat_size=(h, h))
+
+
+def _split(c: int, h: int) -> nn.Module:
+    return _class("timm.layers", "SplitAttn", c, norm_layer=nn.BatchNorm2d)
+
+
+def _torchvision_se(c: int, h: int) -> nn.Module:
+    return _class("torchvision.ops", "SqueezeExcitation", c, divisible(c / 16))
+
+
+_ADD = {"fuse_add": True, "fuse_scale": False, "rd_ratio": 1 / 16}
+_PSA = "PolarizedSelfAttention"
+_COORD = "timm.layers.coord_attn"
+_TWENTY_EIGHT, _SMALL = 512 * 28 * 28, 64 * 56 * 56  # bounds of the costly ones
+
+CASES = (
+    Case("se", hidden(1 / 16), {"timm": timm("SEModule"), "torchvision": _torchvision_se}),
+    Case("effective-se", channels(), {"timm": timm("EffectiveSEModule")}),
+    Case("eca", channels(), {"timm": timm("EcaModule")}),
+    Case("ceca", channels(), {"timm": timm("CecaModule")}),
+    Case("eca-ns", channels()),
+    Case("fca", channels()),
+    Case("gather-excite", channels(), {"timm": timm("GatherExcite", use_mlp=False)}),
+    Case("gct", channels()),
+    Case("gsop-channel", channels()),
+    Case("lct", channels()),
+    Case("sk", hidden(1 / 16, groups=1, split_input=True), {"timm": timm("SelectiveKernel")}, _TWENTY_EIGHT),
+    Case("sk-linear", channels(), {}, _TWENTY_EIGHT),
+    Case("split-attention", channels(), {"timm": _split}, _TWENTY_EIGHT),
+    Case("srm", channels()),
+    Case("bam", channels(dilation=1), {"fightingcv": fcv("BAM", "BAMBlock", dia_val=1)}),
+    Case("cbam", channels(bias=False), {"timm": timm("CbamModule")}),
+    Case("light-cbam", channels(), {"timm": timm("LightCbamModule", "timm.layers.cbam")}),
+    Case("coordinate-attention", hidden(1 / 24), {"timm": timm("CoordAttn", _COORD)}),
+    Case("ela", channels()),
+    Case("split-ela", channels(), {"timm": timm("EfficientLocalAttn", _COORD)}),
+    Case("ema", channels(groups=8)),
+    Case("gam", channels(), {}, _SMALL),
+    Case("mlca", channels()),
+    Case("nam", channels()),
+    Case("scse", channels()),
+    Case("sge", lambda c, h: {"groups": 8}, {"fightingcv": _sge}),
+    Case("shuffle-attention", channels(groups=8), {"fightingcv": fcv("ShuffleAttention", "ShuffleAttention", G=8)}),
+    Case("simam", lambda c, h: {}, {"fightingcv": _simam}),
+    Case("triplet-attention", lambda c, h: {}, {"fightingcv": _triplet}),
+    Case("polarized-parallel", channels(), {"fightingcv": fcv(_PSA, "ParallelPolarizedSelfAttention")}),
+    Case("polarized-sequential", channels(), {"fightingcv": fcv(_PSA, "SequentialPolarizedSelfAttention")}),
+    Case(
+        "global-context", channels(), {"timm": timm("GlobalContext", fuse_add=True, fuse_scale=False, rd_ratio=1 / 16)}
+    ),
+    Case("non-local", hidden(1 / 8), {"timm": timm("NonLocalAttn")}),
+    Case("disentangled-non-local", hidden(1 / 8)),
+    Case("danet-position-attention", channels()),
+    Case("danet-channel-attention", channels()),
+    Case("criss-cross-attention", channels(), {"fightingcv": fcv("CrissCrossAttention", "CrissCrossAttention")}),
+    Case("external-attention", channels()),
+    Case("ema-unit", channels()),
+    Case("axial-attention", channels(), {}, _TWENTY_EIGHT),
+    Case("bot-mhsa", lambda c, h: {"channels": c, "feature_size": h}, {"timm": _bottleneck}, _TWENTY_EIGHT),
+    Case(
+        "halo-attention",
+        lambda c, h: {"channels": c, "block_size": 8 if h % 8 == 0 else 7},
+        {"timm": _halo},
+        _TWENTY_EIGHT,
+    ),
+    Case("lambda-layer", channels(kernel_size=9), {"timm": timm("LambdaLayer")}, _TWENTY_EIGHT),
+    Case(
+        "outlook-attention",
+        lambda c, h: {"embed_dim": c, "num_heads": max(1, c // 32)},
+        {"fightingcv": _outlook},
+        _TWENTY_EIGHT,
+        tokens=True,
+    ),
+    Case("bat", channels(), {"timm": timm("BatNonLocalAttn")}),
+    Case("double-attention", channels(), {"fightingcv": _double}),
+    Case("double-attention-positions", channels()),
+    Case("cot-layer", channels(), {}, _TWENTY_EIGHT),
+    Case("temporal-adaptive-module", channels(num_frames=8)),
+    Case("motion-excitation", channels(num_frames=8)),
+)
