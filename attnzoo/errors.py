@@ -8,6 +8,7 @@
     ├── CardError (ValueError)            a card is not valid
     ├── PluginError (RuntimeError)        a plugin cannot be used
     ├── SpecError (ValueError)            a spec is not valid; carries every fault with file:line:column
+    ├── LockError (ValueError)            what is installed is not what a lock file records; carries every difference
     ├── ArgumentError (TypeError)         arguments do not fit a block's constructor
     ├── BuildError (ValueError)           a constructor refused its arguments
     ├── ExpressionError (ValueError)      an expression in a card cannot be read or evaluated
@@ -39,6 +40,7 @@ __all__ = [
     "GoldenError",
     "HashMismatch",
     "LoadError",
+    "LockError",
     "NameNotFound",
     "PluginError",
     "RegistryFileError",
@@ -77,6 +79,14 @@ class SpecError(AttnZooError, ValueError):
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults = list(faults)
         super().__init__("\n".join(self.faults))
+
+
+class LockError(AttnZooError, ValueError):
+    """What is installed is not what a lock file records. ``differences`` has one line a difference."""
+
+    def __init__(self, differences: Iterable[str]) -> None:
+        self.differences = list(differences)
+        super().__init__("\n".join(self.differences))
 
 
 class ArgumentError(AttnZooError, TypeError):

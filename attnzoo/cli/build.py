@@ -10,8 +10,9 @@ __all__ = ["command"]
 @click.command("build")
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--save", type=click.Path(path_type=Path), help="Write the block to this safetensors file.")
+@click.option("--locked", is_flag=True, help="Refuse anything but what the lock file beside SPEC records.")
 @click.option("--seed", type=int, default=None, help="Seed of the initial weights.")
-def command(spec: Path, save: Path | None, seed: int | None) -> None:
+def command(spec: Path, save: Path | None, locked: bool, seed: int | None) -> None:
     """Build the block that the YAML file SPEC names, print it, and save it if asked to."""
     import torch
 
@@ -19,6 +20,10 @@ def command(spec: Path, save: Path | None, seed: int | None) -> None:
     from attnzoo.spec import InsertSpec, check_spec, read_spec, write_spec
 
     read = read_spec(spec)
+    if locked:
+        from attnzoo.lock import check_lock, lock_path
+
+        check_lock([read], attnzoo.default_registry(), lock_path(spec))
     if isinstance(read, InsertSpec):
         check_spec(read, attnzoo.default_registry(), given={"channels": 64, "embed_dim": 64})
         click.echo(f"{spec}: a valid insert; use attnzoo.insert(model, {str(spec)!r})")
