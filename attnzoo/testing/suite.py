@@ -115,7 +115,8 @@ def parametrize_blocks(
         plugin: Only the blocks of this plugin.
         block: Only this block.
         registry: Where to take the blocks from; by default what is installed.
-        slow: Include the checks that take seconds, marked ``slow``, on the first example of each card.
+        slow: Include what is marked ``slow``: the checks that take seconds, on the first example of each card, and the
+            other checks on its further examples.
     """
     import pytest
 
@@ -123,11 +124,8 @@ def parametrize_blocks(
     if not subjects:
         message = f"no blocks of plugin {plugin!r} to test, expected an installed plugin; see: attnzoo doctor"
         raise NameNotFound(message)
-    fast = [pytest.param(s, c, id=f"{s.id}-{c.__name__}") for s in subjects for c in CHECKS]
-    marked = [
-        pytest.param(s, c, id=f"{s.id}-{c.__name__}", marks=pytest.mark.slow)
-        for s in subjects
-        for c in SLOW_CHECKS
-        if "#" not in s.id
-    ]
+    first = [s for s in subjects if "#" not in s.id]
+    fast = [pytest.param(s, c, id=f"{s.id}-{c.__name__}") for s in first for c in CHECKS]
+    later = [(s, c) for s in first for c in SLOW_CHECKS] + [(s, c) for s in subjects if s not in first for c in CHECKS]
+    marked = [pytest.param(s, c, id=f"{s.id}-{c.__name__}", marks=pytest.mark.slow) for s, c in later]
     return pytest.mark.parametrize(("subject", "check"), fast + (marked if slow else []))
