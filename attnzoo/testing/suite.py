@@ -126,6 +126,6 @@ def parametrize_blocks(
         raise NameNotFound(message)
     first = [s for s in subjects if "#" not in s.id]
     fast = [pytest.param(s, c, id=f"{s.id}-{c.__name__}") for s in first for c in CHECKS]
-    later = [(s, c) for s in first for c in SLOW_CHECKS] + [(s, c) for s in subjects if s not in first for c in CHECKS]
+    later = [(s, c) for s in first for c in SLOW_CHECKS] + [(s, c) for s in subjects if "#" in s.id for c in CHECKS]
     marked = [pytest.param(s, c, id=f"{s.id}-{c.__name__}", marks=pytest.mark.slow) for s, c in later]
     return pytest.mark.parametrize(("subject", "check"), fast + (marked if slow else []))
