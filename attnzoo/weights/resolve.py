@@ -1,6 +1,5 @@
 """From a reference to weights (catalogue name or path) to a block that has them."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 from torch import nn
 
 from attnzoo.builder import build_block
-from attnzoo.errors import HashMismatch, LoadError, NameNotFound, WeightsError
+from attnzoo.errors import LoadError, NameNotFound, WeightsError
 from attnzoo.registry import Registry
 from attnzoo.spec import BlockSpec
 from attnzoo.weights.catalogue import WeightsEntry, catalogue_of
+from attnzoo.weights.hashes import sha256_of, verify_hash
 from attnzoo.weights.store import build_on_meta, read_description, read_tensors
 
 __all__ = ["build_with_weights", "local_file", "sha256_of", "verify_hash"]
@@ -73,21 +73,3 @@ def local_file(entry: WeightsEntry) -> Path:
         raise WeightsError(message)
     verify_hash(path, entry.sha256, f"weights {entry.name!r}")
     return path
-
-
-def verify_hash(path: Path, expected: str, where: str) -> None:
-    """Refuse a file whose sha256 is not ``expected`` (or does not begin with it).
-
-    Raises:
-        HashMismatch: With both hashes.
-    """
-    found = sha256_of(path)
-    if not found.startswith(expected):
-        message = f"{where}: {path} has sha256 {found}, expected {expected}; nothing was loaded"
-        raise HashMismatch(message)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

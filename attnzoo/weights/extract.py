@@ -1,0 +1,73 @@
+"""Cut one block out of a checkpoint into a file that describes itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attnzoo.builder import spec_of
+from attnzoo.errors import NameNotFound, near_matches
+from attnzoo.registry import Registry
+from attnzoo.spec import BlockSpec
+from attnzoo.weights.checkpoint import open_checkpoint
+from attnzoo.weights.hashes import sha256_of
+from attnzoo.weights.scan import cut_out, scan
+from attnzoo.weights.store import save_block
+
+__all__ = ["Extracted", "extract"]
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What was cut out: the block, all its arguments, and those of them that were assumed."""
+
+    block: str
+    args: Mapping[str, Any]
+    assumed: Mapping[str, Any]
+
+
+def extract(
+    path: Path | str,
+    site: str,
+    output: Path | str,
+    registry: Registry,
+    *,
+    block: str | None = None,
+    dialect: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    licence: str = "",
+    source: str = "",
+) -> Extracted:
+    """Cut the block at ``site`` out of the checkpoint at ``path`` and save it to ``output``.
+
+    Args:
+        path: A checkpoint that `open_checkpoint` opens.
+        site: The dotted path of the block, as `scan` gives it.
+        output: The safetensors file to write; it keeps the checkpoint's name and sha256, site and dialect.
+        registry: Where blocks are looked up.
+        block: Which block, where several fit.
+        dialect: Which dialect, where several fit.
+        arguments: Arguments that tensors cannot tell.
+        licence: Licence of the checkpoint's weights.
+        source: Where the checkpoint comes from.
+
+    Raises:
+        NameNotFound: No block is at ``site``.
+        LoadError: Several fit, or an argument has to be given.
+        WeightsError: A file cannot be read or written.
+    """
+    checkpoint = open_checkpoint(path)
+    found = {f.site: f for f in scan(checkpoint, registry)}
+    if site not in found:
+        near = near_matches(site, found)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; see: attnzoo scan {path}"
+        message = f"{path}: no block found at {site!r}{hint}"
+        raise NameNotFound(message)
+    module, reading, assumed = cut_out(
+        checkpoint, found[site], registry, block=block, dialect=dialect, arguments=arguments
+    )
+    about = {"parent": Path(path).name, "parent_sha256": sha256_of(checkpoint.path), "site": site}
+    about |= {"dialect": reading.dialects[0], "licence": licence, "source": source}
+    save_block(module, output, None, registry, **about, assumed=sorted(assumed))
+    spec = spec_of(module)
+    return Extracted(reading.block, spec.args if isinstance(spec, BlockSpec) else {}, assumed)
