@@ -5,6 +5,7 @@ lets one plugin that raises stop discovery. So the entry points are scanned here
 registered with a plugin manager of its own.
 """
 
+import functools
 import json
 import sys
 import time
@@ -58,7 +59,10 @@ class Plugin:
 
 def installed_entry_points() -> list[EntryPoint]:
     """Return the entry points of the group ``attnzoo``, in a stable order."""
-    return sorted(entry_points(group=hookspecs.GROUP), key=lambda e: (e.name, _distribution(e)))
+    points = entry_points(group=hookspecs.GROUP)
+    names = Counter(p.name for p in points)
+    # Reading a distribution's name costs a file, so only entry points of one name are ordered by it.
+    return sorted(points, key=lambda p: (p.name, _owner(p)[0] if names[p.name] > 1 else ""))
 
 
 def discover(
@@ -73,23 +77,27 @@ def discover(
     """
     points = installed_entry_points() if points is None else list(points)
     permission = read_permission(environ, folder)
-    refusals = [permission.refusal(p.name, _distribution(p)) for p in points]
-    admitted = [p for p, refusal in zip(points, refusals, strict=True) if not refusal]
-    counts = Counter(fold(p.name) for p in admitted)
+    empty = [_empty(p) for p in points]
+    refusals = [permission.refusal(p.name, p.distribution) for p in empty]
+    admitted = [p for p, refusal in zip(empty, refusals, strict=True) if not refusal]
+    counts = Counter(p.name for p in admitted)
     plugins = []
-    for point, refusal in zip(points, refusals, strict=True):
+    for point, plugin, refusal in zip(points, empty, refusals, strict=True):
         if refusal:
-            plugins.append(replace(_empty(point), status="blocked", error=refusal))
-        elif counts[fold(point.name)] > 1:
-            plugins.append(_clash(point, admitted))
+            plugins.append(replace(plugin, status="blocked", error=refusal))
+        elif counts[plugin.name] > 1:
+            plugins.append(_clash(plugin, point.name, admitted))
         else:
-            plugins.append(load_plugin(point))
+            plugins.append(_loaded(point, plugin))
     return plugins
 
 
 def load_plugin(point: EntryPoint) -> Plugin:
     """Import one plugin's module and call its hooks; never raises for a fault of the plugin."""
-    plugin = _empty(point)
+    return _loaded(point, _empty(point))
+
+
+def _loaded(point: EntryPoint, plugin: Plugin) -> Plugin:
     start = time.perf_counter()
     before = {name for name in _HEAVY if name in sys.modules}
     try:
@@ -153,31 +161,43 @@ def _unique(cards: list[Card]) -> list[Card | CardFault]:
     return result
 
 
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else "unknown"
+def _owner(point: EntryPoint) -> tuple[str, str]:
+    """Return name and version of the distribution that has an entry point."""
+    if point.dist is None:
+        return "unknown", ""
+    facts = point.dist.metadata
+    return facts["Name"] or "unknown", facts["Version"] or ""
 
 
 def _empty(point: EntryPoint) -> Plugin:
-    version = point.dist.version if point.dist is not None else ""
-    return Plugin(fold(point.name), _distribution(point), version or "", point.value)
+    return Plugin(fold(point.name), *_owner(point), point.value)
 
 
-def _clash(point: EntryPoint, points: Iterable[EntryPoint]) -> Plugin:
-    owners = sorted({_distribution(p) for p in points if fold(p.name) == fold(point.name)})
+def _clash(plugin: Plugin, name: str, others: Iterable[Plugin]) -> Plugin:
+    owners = sorted({p.distribution for p in others if p.name == plugin.name})
     text = (
-        f"plugin name {point.name!r} is used by {' and '.join(owners)}, expected one distribution; "
+        f"plugin name {name!r} is used by {' and '.join(owners)}, expected one distribution; "
         f"uninstall one, or set ATTNZOO_BLOCK_PLUGINS={owners[-1]}"
     )
-    return replace(_empty(point), status="clash", error=text)
+    return replace(plugin, status="clash", error=text)
 
 
 def _manager(module: Any, distribution: str) -> pluggy.PluginManager:
     _check_hooks(module)
     manager = pluggy.PluginManager(hookspecs.GROUP)
-    manager.add_hookspecs(hookspecs)
+    manager.add_hookspecs(_hooks_only())
     manager.register(module, name=distribution)
     manager.check_pending()
     return manager
+
+
+@functools.cache
+def _hooks_only() -> ModuleType:
+    """Return a namespace with the hooks alone; pluggy looks at every name of what it is given."""
+    namespace = ModuleType("attnzoo_hooks")
+    for name in hookspecs.HOOKS:
+        setattr(namespace, name, getattr(hookspecs, name))
+    return namespace
 
 
 def _check_hooks(module: Any) -> None:

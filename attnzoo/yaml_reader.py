@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -118,17 +118,19 @@ def read_yaml(text: str, source: str = "<text>") -> list[Node]:
     return documents
 
 
+_TAGS = {
+    yaml.ScalarNode: "tag:yaml.org,2002:str",
+    yaml.SequenceNode: "tag:yaml.org,2002:seq",
+    yaml.MappingNode: "tag:yaml.org,2002:map",
+}
+
+
 class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Loads plain data quickly, with this module's meaning of scalars; knows no tags, places or repeated keys."""
+    """Composes nodes without PyYAML's resolver; `_data_of` gives scalars this module's meaning."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
-
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
-        """Return what a scalar means; quoted ones are strings."""
-        return node.value if node.style else _resolve(node.value)
-
-
-_PlainLoader.add_constructor("tag:yaml.org,2002:str", _PlainLoader.construct_scalar)
+    def resolve(self, kind: type, value: Any, implicit: Any) -> str:
+        """Return one tag a kind: what a scalar means is decided later."""
+        return _TAGS[kind]
 
 
 def read_plain(text: str) -> Any:
@@ -137,7 +139,26 @@ def read_plain(text: str) -> Any:
     Raises:
         yaml.YAMLError: Not valid; `read_yaml` then says where.
     """
-    return yaml.load(text, Loader=_PlainLoader)
+    loader = _PlainLoader(text)
+    try:
+        node = loader.get_single_node()
+        return None if node is None else _data_of(node)
+    except (RecursionError, TypeError) as error:  # an anchor that contains itself; a list as a key
+        raise yaml.YAMLError(str(error)) from error
+    finally:
+        loader.dispose()
+
+
+def _data_of(node: Any) -> Any:
+    kind = type(node)
+    if node.tag != _TAGS[kind] and node.tag != "!":
+        message = f"tag {node.tag!r}"
+        raise yaml.YAMLError(message)
+    if kind is yaml.ScalarNode:
+        return node.value if node.style else _resolve(node.value)
+    if kind is yaml.SequenceNode:
+        return [_data_of(item) for item in node.value]
+    return {_data_of(key): _data_of(value) for key, value in node.value}
 
 
 class _Builder:

@@ -37,7 +37,7 @@ def attnzoo_isolated() -> "Iterator[Registry]":
 
 
 @pytest.fixture
-def attnzoo_registry() -> "Iterator[Callable[..., Registry]]":
+def attnzoo_registry(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Callable[..., Registry]]":
     """Return a function that makes the process's registry from plugin modules: ``attnzoo_registry(mine=my_plugin)``."""
     from importlib.metadata import EntryPoint
 
@@ -47,7 +47,12 @@ def attnzoo_registry() -> "Iterator[Callable[..., Registry]]":
     old = set_default_registry(None)
 
     def make(**modules: Any) -> Registry:
-        points = [EntryPoint(name, getattr(m, "__name__", str(m)), "attnzoo") for name, m in modules.items()]
+        points = []
+        for name, module in modules.items():
+            path = getattr(module, "__name__", f"attnzoo_registry_{name}")
+            if sys.modules.get(path) is not module:  # made in the test, not imported
+                monkeypatch.setitem(sys.modules, path, module)
+            points.append(EntryPoint(name.replace("_", "-"), path, "attnzoo"))
         registry = Registry(tuple(load_plugin(p) for p in points))
         set_default_registry(registry)
         return registry
