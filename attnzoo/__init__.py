@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from attnzoo.card import Card, read_cards
     from attnzoo.hookspecs import hookimpl
     from attnzoo.registry import Registry, default_registry
-    from attnzoo.spec import Spec, read_spec
+    from attnzoo.spec import Spec
+    from attnzoo.spec_reader import read_spec
     from attnzoo.surgery import (
         disable,
         disabled,
@@ -59,7 +60,7 @@ _HOMES = {
     "load_inserted": "attnzoo.api",
     "parameter_groups": "attnzoo.surgery",
     "read_cards": "attnzoo.card",
-    "read_spec": "attnzoo.spec",
+    "read_spec": "attnzoo.spec_reader",
     "register": "attnzoo.api",
     "remove": "attnzoo.surgery",
     "save": "attnzoo.api",

@@ -75,7 +75,7 @@ def build(spec: "str | Path | Mapping[str, Any] | Spec") -> "nn.Module":
         BuildError: A constructor refused its arguments.
     """
     from attnzoo.builder import build_spec
-    from attnzoo.spec import read_spec, spec_from_data
+    from attnzoo.spec_reader import read_spec, spec_from_data
 
     if isinstance(spec, str | Path):
         return build_spec(read_spec(spec), default_registry())

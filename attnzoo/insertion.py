@@ -15,18 +15,8 @@ from attnzoo.errors import AttnZooError, SpecError, SurgeryError
 from attnzoo.hosts import resolve_at
 from attnzoo.registry import Entry, Registry
 from attnzoo.shape import Contract, parse_contract
-from attnzoo.spec import (
-    BlockSpec,
-    ChainSpec,
-    InsertSpec,
-    ResidualSpec,
-    Spec,
-    SumSpec,
-    blocks_of,
-    read_spec,
-    spec_from_data,
-    spec_to_data,
-)
+from attnzoo.spec import BlockSpec, ChainSpec, InsertSpec, ResidualSpec, Spec, SumSpec, blocks_of, spec_to_data
+from attnzoo.spec_reader import read_spec, spec_from_data
 from attnzoo.surgery import Order, Place, Report, Site
 
 __all__ = ["block_layout", "fill_spec", "insert_spec", "load_inserted", "orders_of", "swap_spec"]

@@ -19,7 +19,7 @@ LAYERS = [
     {"project"},
     {"plugins", "arguments"},
     {"registry"},
-    {"spec", "weights", "surgery", "compose", "schema", "search", "installing", "allocator"},
+    {"spec", "spec_reader", "weights", "surgery", "compose", "schema", "search", "installing", "allocator"},
     {"builder", "doctor", "golden", "hosts"},
     {"insertion", "lock", "scaffold"},
     {"api", "testing", "demo"},

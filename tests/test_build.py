@@ -4,6 +4,7 @@ from torch import nn
 
 import attnzoo
 from attnzoo.errors import ArgumentError, BuildError, NameNotFound, SpecError
+from attnzoo.spec_reader import read_spec_text
 
 
 def test_create_builds_by_name():
@@ -22,7 +23,7 @@ def test_build_takes_a_path_a_mapping_and_a_spec(tmp_path):
 def test_chain_sum_and_residual_compute_what_they_say():
     x = torch.randn(2, 8, 4, 4)
     simam = attnzoo.create("simam")
-    build = lambda text: attnzoo.build(attnzoo.spec.read_spec_text(text))  # noqa: E731
+    build = lambda text: attnzoo.build(read_spec_text(text))  # noqa: E731
     torch.testing.assert_close(build("chain: [simam, simam]")(x), simam(simam(x)))
     torch.testing.assert_close(build("sum: [simam, simam]")(x), 2 * simam(x))
     torch.testing.assert_close(build("residual: {block: simam}")(x), x + simam(x))

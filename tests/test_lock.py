@@ -12,7 +12,7 @@ from attnzoo.errors import LockError, NameNotFound, WeightsError
 from attnzoo.lock import check_lock, lock_of, lock_path, write_lock
 from attnzoo.plugins import Plugin
 from attnzoo.registry import Registry
-from attnzoo.spec import read_spec_text
+from attnzoo.spec_reader import read_spec_text
 
 OLD = Card("gate", "Gate", "m", "s", "mixed", "n c -> n c", {})
 NEW = replace(OLD, version=2)

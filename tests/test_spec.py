@@ -2,19 +2,8 @@ import pytest
 
 import attnzoo
 from attnzoo.errors import SpecError
-from attnzoo.spec import (
-    BlockSpec,
-    ChainSpec,
-    Insertion,
-    InsertSpec,
-    ResidualSpec,
-    SumSpec,
-    check_spec,
-    read_spec,
-    read_spec_text,
-    spec_from_data,
-    write_spec,
-)
+from attnzoo.spec import BlockSpec, ChainSpec, Insertion, InsertSpec, ResidualSpec, SumSpec, check_spec, write_spec
+from attnzoo.spec_reader import read_spec, read_spec_text, spec_from_data
 
 
 def check(text):
@@ -60,7 +49,7 @@ def test_all_faults_are_told_at_once_with_their_places():
         "did you mean 'block'?",
         "s.yaml:3:13: chain[1].block: 3, expected a block name",
         "s.yaml:4:17: chain[2]: unknown key 'arg'; did you mean 'args'?",
-        "s.yaml:5:23: chain[3].residual.chain: a list, expected a list of at least one node",
+        "s.yaml:5:23: chain[3].residual.chain: an empty list, expected a list of at least one node",
     ]
 
 

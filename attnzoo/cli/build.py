@@ -17,7 +17,8 @@ def command(spec: Path, save: Path | None, locked: bool, seed: int | None) -> No
     import torch
 
     import attnzoo
-    from attnzoo.spec import InsertSpec, check_spec, read_spec, write_spec
+    from attnzoo.spec import InsertSpec, check_spec, write_spec
+    from attnzoo.spec_reader import read_spec
 
     read = read_spec(spec)
     if locked:

@@ -17,7 +17,7 @@ def command(spec: Path, check: bool) -> None:
     """
     from attnzoo.lock import check_lock, lock_of, lock_path, write_lock
     from attnzoo.registry import default_registry
-    from attnzoo.spec import read_specs
+    from attnzoo.spec_reader import read_specs
 
     registry, specs, path = default_registry(), read_specs(spec), lock_path(spec)
     if check:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from attnzoo.demo.host import SmallCNN
 from attnzoo.insertion import insert_spec
 from attnzoo.registry import Registry
-from attnzoo.spec import InsertSpec, blocks_of, read_specs
+from attnzoo.spec import InsertSpec, blocks_of
+from attnzoo.spec_reader import read_specs
 from attnzoo.surgery import inserted
 
 __all__ = ["CLASSES", "DATA", "Images", "Result", "read_images", "run_demo"]

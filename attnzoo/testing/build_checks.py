@@ -20,7 +20,8 @@ def builds_from_yaml(subject: Subject) -> None:
     """A spec written as YAML and read back builds the same block."""
     from attnzoo.builder import build_spec
     from attnzoo.registry import Registry, default_registry
-    from attnzoo.spec import BlockSpec, read_spec_text, write_spec
+    from attnzoo.spec import BlockSpec, write_spec
+    from attnzoo.spec_reader import read_spec_text
 
     registry = default_registry()
     name = subject.id.partition("#")[0]

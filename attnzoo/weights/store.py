@@ -13,7 +13,8 @@ from attnzoo import __version__
 from attnzoo.builder import build_spec, spec_of
 from attnzoo.errors import LoadError, SpecError, WeightsError
 from attnzoo.registry import Registry
-from attnzoo.spec import BlockSpec, Spec, blocks_of, spec_from_data, spec_to_data
+from attnzoo.spec import BlockSpec, Spec, blocks_of, spec_to_data
+from attnzoo.spec_reader import spec_from_data
 from attnzoo.weights.files import atomic_write
 from attnzoo.weights.header import Header, read_header
 from attnzoo.weights.report import LoadReport, compare_tensors, load_into
