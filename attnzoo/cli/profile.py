@@ -25,8 +25,8 @@ def command(what: str, spec: Path | None, shape: str | None, runs: int, as_json:
     from attnzoo.cli.options import shape_of
     from attnzoo.surgery.profiling import profile
 
-    module = _module(what)
-    inputs: Any = shape_of(shape)
+    module, guess = _module(what)
+    inputs: Any = shape_of(shape) or guess
     if spec is not None:
         attnzoo.insert(module, str(spec), inputs=inputs)
     result = profile(module.eval(), inputs, runs=runs)
@@ -37,21 +37,32 @@ def command(what: str, spec: Path | None, shape: str | None, runs: int, as_json:
     click.echo(json.dumps(result.to_dict(), indent=2) if as_json else str(result))
 
 
-def _module(what: str) -> Any:
-    """Return the block or host called ``what``."""
+def _module(what: str) -> tuple[Any, Any]:
+    """Return the block or host called ``what``, and the shapes of its inputs if its card tells them."""
     import attnzoo
     from attnzoo.errors import NameNotFound
     from attnzoo.hosts import build_host, is_host_name
 
     registry = attnzoo.default_registry()
     if what.endswith((".yaml", ".yml")):
-        return attnzoo.build(what)
+        return attnzoo.build(what), None
     if is_host_name(what, registry):
-        return build_host(what, registry)
+        return build_host(what, registry), None
     try:
         entry = registry.find(what)
     except NameNotFound:
         if "/" not in what:
             raise
-        return build_host(what, registry)
-    return attnzoo.create(what, **entry.card.example)
+        return build_host(what, registry), None
+    return attnzoo.create(what, **entry.card.example), _shapes(entry)
+
+
+def _shapes(entry: Any) -> tuple[tuple[int, ...], ...]:
+    """Return shapes for the inputs that a block needs: maps of 32 x 32, 64 tokens."""
+    from attnzoo.arguments import full_arguments
+    from attnzoo.shape import concrete, parse_contract, sizes_for
+
+    contract = parse_contract(entry.card.shape)
+    arguments = full_arguments(entry.card.load_class(), entry.card.example)
+    sizes = sizes_for(contract, entry.card.axes, arguments, {"n": 1, "h": 32, "w": 32, "l": 64, "m": 64, "t": 8})
+    return tuple(concrete(given.axes, sizes) for given in contract.inputs if not given.optional)
