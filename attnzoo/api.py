@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnzoo.card import Card, fold
-from attnzoo.registry import default_registry, set_default_registry
+from attnzoo.card import Card, card_of
+from attnzoo.errors import ArgumentError, CardError
+from attnzoo.registry import add_card, default_registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +42,7 @@ def list_blocks(domain: str | None = None) -> list[Card]:
     return [entry.card for entry in default_registry().in_domain(domain)]
 
 
-def create(name: str, *, weights: str | None = None, **arguments: Any) -> "nn.Module":
+def create(name: str, *, weights: str | Path | None = None, **arguments: Any) -> "nn.Module":
     """Build a block by name.
 
     Args:
@@ -60,7 +61,10 @@ def create(name: str, *, weights: str | None = None, **arguments: Any) -> "nn.Mo
     if weights is not None:
         from attnzoo.weights.resolve import build_with_weights
 
-        return build_with_weights(default_registry(), name, arguments, weights)
+        if not isinstance(weights, str | Path):
+            message = f"weights {weights!r}: of type {type(weights).__name__}, expected a name, path or address"
+            raise ArgumentError(message)
+        return build_with_weights(default_registry(), name, arguments, str(weights))
     return build_block(default_registry(), name, arguments)
 
 
@@ -221,21 +225,19 @@ def register(
         shape: Its shape contract in einops notation.
         domain: Its domain.
         summary: One sentence; by default the first line of the class's docstring.
+
+    Raises:
+        CardError: ``cls`` is no ``nn.Module`` class, or a fact about it is not valid.
     """
     if cls is None:
         return _decorator(name=name, example=example, shape=shape, domain=domain, summary=summary)
-    doc = (cls.__doc__ or "").strip().splitlines()
-    card = Card(
-        name=fold(name or cls.__name__),
-        class_name=cls.__name__,
-        module=cls.__module__,
-        summary=summary or (doc[0] if doc else cls.__name__),
-        domain=domain,
-        shape=shape,
-        example=dict(example or {}),
-        cls=cls,
-    )
-    set_default_registry(default_registry().with_card(card))
+    from torch import nn
+
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        message = f"register: {cls!r}, expected a class that is an nn.Module"
+        raise CardError(message)
+    facts = {"name": name, "example": example, "shape": shape, "domain": domain, "summary": summary}
+    add_card(card_of(cls, {k: v for k, v in facts.items() if v not in (None, "")}))
     return cls
 
 

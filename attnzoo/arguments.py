@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -60,14 +61,13 @@ def _type_fault(cls: Any, name: str, value: Any) -> str:
     adapter = _adapter(cls, name)
     if adapter is None:
         return ""
-    try:
-        adapter.validate_python(_tuples(value), strict=True)
-    except ValidationError:
+    for form in (_tuples(value), value):
         try:
-            adapter.validate_python(value, strict=True)
+            adapter.validate_python(form, strict=True)
         except ValidationError:
-            return type_words(annotation)
-    return ""
+            continue
+        return ""
+    return type_words(annotation)
 
 
 def _is_plain(value: Any, annotation: Any) -> bool:
@@ -82,15 +82,18 @@ def _tuples(value: Any) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _adapter(cls: Any, name: str) -> Any:
-    from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
     annotation = parameters_of(cls)[name].annotation
     if annotation is Any:
         return None
-    try:
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except (PydanticSchemaGenerationError, TypeError):
-        return None
+    # Dataclasses and the like have a configuration of their own and refuse another.
+    for config in (ConfigDict(arbitrary_types_allowed=True), None):
+        try:
+            return TypeAdapter(annotation, config=config)
+        except (PydanticUserError, TypeError, NameError):
+            continue
+    return None
 
 
 def type_words(annotation: Any) -> str:
@@ -101,16 +104,20 @@ def type_words(annotation: Any) -> str:
         float: "a number",
         str: "a text",
         bool: "true or false",
+        list: "a list",
+        tuple: "a list",
         type(None): "null",
         Any: "a value",
     }
-    if annotation in words:
-        return words[annotation]
+    if isinstance(annotation, type) or annotation is Any:
+        return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
     if origin is typing.Literal:
         return " or ".join(repr(a) for a in args)
     if origin in (list, tuple) or getattr(origin, "__name__", "") == "Sequence":
         inner = [type_words(a) for a in args if a is not Ellipsis]
         return f"a list of {', '.join(dict.fromkeys(inner))}" if inner else "a list"
-    if origin is not None and args:
+    if origin in (typing.Union, types.UnionType):
         return " or ".join(type_words(a) for a in args)
-    return getattr(annotation, "__name__", str(annotation))
+    if origin is type and args:
+        return f"a subclass of {getattr(args[0], '__name__', args[0])}"
+    return str(annotation).replace("typing.", "").replace("collections.abc.", "")

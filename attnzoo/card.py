@@ -7,43 +7,19 @@ dialects are read when they are first asked for. ``docs/reference/cards.md`` des
 import functools
 import importlib
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from attnzoo.card_checks import DOMAINS, check_dialect, check_expressions, check_head, fold
 from attnzoo.errors import AttnZooError, CardError, ExpressionError, SpecError, did_you_mean
-from attnzoo.expression import names_in, parse_signature
+from attnzoo.expression import parse_signature
 from attnzoo.yaml_reader import plain, read_plain, read_yaml
 
-__all__ = ["DOMAINS", "Card", "CardFault", "Dialect", "fold", "read_card", "read_cards", "read_cards_in"]
-
-DOMAINS = ("channel", "spatial", "mixed", "self", "structure", "temporal", "sequence")
-
-_REQUIRED = ("name", "class", "summary", "domain", "shape", "example")
-_OPTIONAL = (
-    "aliases",
-    "version",
-    "axes",
-    "inputs",
-    "maps",
-    "examples",
-    "paper",
-    "origin",
-    "notes",
-    "exempt",
-    "dialects",
-)
-_DIALECT_KEYS = ("origin", "golden", "when", "signature", "args", "axes", "tensors", "ignore", "absent", "call")
-_CALL_KEYS = ("method", "inputs", "outputs", "maps", "unmapped")
-
-
-def fold(name: str) -> str:
-    """Return ``name`` as names are compared: lower case, dashes for underscores and spaces."""
-    return name.strip().lower().replace("_", "-").replace(" ", "-")
-
+__all__ = ["DOMAINS", "Card", "CardFault", "Dialect", "card_of", "fold", "read_card", "read_cards", "read_cards_in"]
 
 @dataclass(frozen=True)
 class Dialect:
@@ -59,6 +35,7 @@ class Dialect:
     tensors: Mapping[str, Any] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    graph: str = ""
     call: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -106,7 +83,7 @@ class Card:
         """
         if self.path is None:
             return {}
-        whole = _strict(self.path.read_text(encoding="utf-8"), self.path)
+        whole = _strict(_text_of(self.path), self.path)
         table = whole.get("dialects") or {}
         if not isinstance(table, dict):
             message = f"{self.path}: dialects: {table!r}, expected a mapping of dialect names"
@@ -123,7 +100,7 @@ class Card:
             return self.cls
         try:
             module = importlib.import_module(self.module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             message = f"block {self.name!r}: module {self.module} cannot be imported ({type(error).__name__}: {error})"
             raise CardError(message) from error
         if not isinstance(cls := getattr(module, self.class_name, None), type):
@@ -146,12 +123,18 @@ def read_cards(package: str) -> "list[Card]":
 
 def read_cards_in(package: str) -> list["Card | CardFault"]:
     """Read every ``*.yaml`` card below the package ``package``; a card that is not valid becomes a `CardFault`."""
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError, AttributeError, TypeError):
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         message = f"read_cards({package!r}): no such package, expected the name of an importable package"
         raise CardError(message)
     found: list[Card | CardFault] = []
     for root in spec.submodule_search_locations:
+        if not Path(root).is_dir():
+            message = f"read_cards({package!r}): {root} is not a folder, expected cards in files; install it unzipped"
+            raise CardError(message)
         for path in sorted(Path(root).rglob("*.yaml")):
             if path.name == "registry.yaml":
                 continue
@@ -169,29 +152,43 @@ def read_card(path: Path, module: str) -> Card:
     Raises:
         CardError: The card is not valid; the text names file, key and what was expected.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{path}: cannot be read ({error})"
-        raise CardError(message) from error
-    head = _head(text)
+    head = _head(_text_of(path))
     try:
         data = read_plain(head)
     except yaml.YAMLError:
         data = None
     if not isinstance(data, dict) or any(not isinstance(k, str) for k in data):
         data = _strict(head, path)
-    _check_head(data, path)
+    return _card(data, str(path), module=module, path=path)
+
+
+def card_of(cls: Any, facts: Mapping[str, Any]) -> Card:
+    """Return a card for a class given directly; ``facts`` are keys of a card, all with defaults taken from the class.
+
+    Raises:
+        CardError: A fact is not valid.
+    """
+    lines = (cls.__doc__ or "").strip().splitlines()
+    usual: dict[str, Any] = {"name": fold(cls.__name__), "summary": lines[0] if lines else cls.__name__, "example": {}}
+    data = {**usual, **facts, "class": cls.__name__}
+    if isinstance(data["name"], str):
+        data["name"] = fold(data["name"])
+    if isinstance(data["example"], Mapping):
+        data["example"] = dict(data["example"])
+    return _card(data, f"register({cls.__name__})", module=cls.__module__, cls=cls)
+
+
+def _card(data: Mapping[str, Any], where: str, **place: Any) -> Card:
+    check_head(data, where)
     return Card(
         name=data["name"],
         class_name=data["class"],
-        module=module,
         summary=data["summary"],
         domain=data["domain"],
         shape=data["shape"],
         example=data["example"],
         aliases=tuple(data.get("aliases") or ()),
-        version=data.get("version", 1),
+        version=data.get("version") or 1,
         axes=data.get("axes") or {},
         inputs=data.get("inputs") or {},
         maps=data.get("maps") or {},
@@ -200,8 +197,16 @@ def read_card(path: Path, module: str) -> Card:
         origin=data.get("origin") or {},
         notes=data.get("notes") or "",
         exempt=data.get("exempt") or {},
-        path=path,
+        **place,
     )
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path}: cannot be read ({error})"
+        raise CardError(message) from error
 
 
 def _head(text: str) -> str:
@@ -223,57 +228,12 @@ def _strict(text: str, path: Path) -> dict[str, Any]:
     return value
 
 
-_TYPES: Mapping[str, tuple[type, str]] = {
-    "name": (str, "a name"),
-    "class": (str, "a class name"),
-    "summary": (str, "a sentence"),
-    "domain": (str, "a domain"),
-    "shape": (str, "a shape contract"),
-    "example": (dict, "a mapping of arguments"),
-    "aliases": (list, "a list of names"),
-    "version": (int, "a number from 1 on"),
-    "axes": (dict, "a mapping of axes"),
-    "inputs": (dict, "a mapping of inputs"),
-    "maps": (dict, "a mapping of map names to shapes"),
-    "examples": (list, "a list of argument mappings"),
-    "paper": (dict, "a mapping"),
-    "origin": (dict, "a mapping"),
-    "notes": (str, "a text"),
-    "exempt": (dict, "a mapping of check names to reasons"),
-}
-
-
-def _check_head(data: Mapping[str, Any], path: Path) -> None:
-    missing = [k for k in _REQUIRED if k not in data]
-    if missing:
-        message = f"{path}: no {', '.join(map(repr, missing))}, expected the keys {', '.join(_REQUIRED)}"
-        raise CardError(message)
-    for key, value in data.items():
-        if key not in _REQUIRED and key not in _OPTIONAL:
-            message = f"{path}: unknown key {key!r}{did_you_mean(key, (*_REQUIRED, *_OPTIONAL))}"
-            raise CardError(message)
-        kind, words = _TYPES.get(key, (object, ""))
-        if value is not None and not isinstance(value, kind):
-            message = f"{path}: {key}: {value!r}, expected {words}"
-            raise CardError(message)
-    if data["domain"] not in DOMAINS:
-        message = f"{path}: domain: {data['domain']!r}, expected one of {', '.join(DOMAINS)}"
-        raise CardError(message + did_you_mean(data["domain"], DOMAINS))
-    if fold(data["name"]) != data["name"] or not data["name"]:
-        message = f"{path}: name: {data['name']!r}, expected lower case with dashes, as {fold(data['name'])!r}"
-        raise CardError(message)
-
-
 def _dialect(name: str, entry: Any, card: Card) -> Dialect:
     where = f"{card.path}: dialects.{name}"
-    if not isinstance(entry, dict):
-        message = f"{where}: {entry!r}, expected a mapping"
-        raise CardError(message)
-    _check_keys(where, entry, _DIALECT_KEYS)
-    _check_keys(f"{where}.call", entry.get("call") or {}, _CALL_KEYS)
+    check_dialect(where, entry)
     try:
         signature = parse_signature(entry.get("signature") or "")
-        _check_expressions(where, entry, signature)
+        check_expressions(where, entry, signature)
     except ExpressionError as error:
         message = f"{where}: {error}"
         raise CardError(message) from error
@@ -289,25 +249,6 @@ def _dialect(name: str, entry: Any, card: Card) -> Dialect:
         tensors=entry.get("tensors") or {},
         ignore=tuple(entry.get("ignore") or ()),
         absent=tuple(entry.get("absent") or ()),
+        graph=entry.get("graph") or "",
         call=entry.get("call") or {},
     )
-
-
-def _check_keys(where: str, entry: Mapping[str, Any], known: Iterable[str]) -> None:
-    for key in entry:
-        if key not in known:
-            message = f"{where}: unknown key {key!r}{did_you_mean(key, known)}"
-            raise CardError(message)
-
-
-def _check_expressions(where: str, entry: Mapping[str, Any], signature: Mapping[str, Any]) -> None:
-    """Refuse names in `args` and `when` that their signature does not have (`call` and `shapes` are allowed in `args`)."""
-    if isinstance(when := entry.get("when"), str):
-        for name in sorted(names_in(when) - set(signature)):
-            message = f"{where}.when: no argument {name!r} in the signature{did_you_mean(name, signature)}"
-            raise CardError(message)
-    for ours, value in (entry.get("args") or {}).items():
-        if isinstance(value, str):
-            for name in sorted(names_in(value) - set(signature) - {"call", "shapes"}):
-                message = f"{where}.args.{ours}: no argument {name!r} in the signature{did_you_mean(name, signature)}"
-                raise CardError(message)

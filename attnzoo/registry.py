@@ -1,15 +1,16 @@
 """The registry: names to cards to classes. A value, not a global; `default_registry` holds the one of this process."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from attnzoo.card import DOMAINS, Card, fold
 from attnzoo.errors import AmbiguousName, NameNotFound, did_you_mean, near_matches
 from attnzoo.plugins import Plugin, discover
 
-__all__ = ["Entry", "Registry", "default_registry", "set_default_registry"]
+__all__ = ["Entry", "Registry", "add_card", "default_registry", "set_default_registry"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Registry:
             AmbiguousName: Several plugins offer it; the text has their ids.
         """
         if not isinstance(name, str):
-            message = f"block {name!r}: a {type(name).__name__}, expected a name"
+            message = f"block {name!r}: of type {type(name).__name__}, expected a name as text"
             raise NameNotFound(message)
         found = self._by_name.get(name) or self._by_name.get(fold(name), ())
         exact = [e for e in found if e.card.name == fold(name).rpartition("/")[2]]
@@ -104,7 +105,7 @@ class Registry:
         if domain is None:
             return self.entries
         if domain not in DOMAINS:
-            message = f"domain {domain!r}: expected one of {', '.join(DOMAINS)}{did_you_mean(domain, DOMAINS)}"
+            message = f"domain {domain!r}: expected one of {', '.join(DOMAINS)}{did_you_mean(str(domain), DOMAINS)}"
             raise NameNotFound(message)
         return [e for e in self.entries if e.card.domain == domain]
 
@@ -120,7 +121,8 @@ class Registry:
         near = near_matches(name, self._by_name) if "/" in name else near_matches(name, self._short_names())
         if near:
             parts.append(f"did you mean {' or '.join(map(repr, near))}?")
-        if install := _install_line(name):
+        left_out = [p for p in self.plugins if p.status == "blocked"]
+        if install := _install_line(name, {p.distribution for p in self.plugins}):
             parts.append(install)
         parts.extend(
             f"plugin {p.name!r} ({p.distribution}) cannot be used: {p.error} (see: attnzoo doctor)"
@@ -133,7 +135,8 @@ class Registry:
             for fault in p.faults
             if fold(fault.path.stem) == fold(name.rpartition("/")[2])
         )
-        if not self.entries:
+        parts.extend(f"plugin {p.name!r} ({p.distribution}) is not loaded: {p.error}" for p in left_out)
+        if not self.entries and not self.plugins:
             parts.append("no plugin with blocks is installed; pip install attnzoo-vision attnzoo-sequence")
         elif len(parts) == 1:
             parts.append("see: attnzoo list")
@@ -143,13 +146,13 @@ class Registry:
         return [n for n in self._by_name if "/" not in n]
 
 
-def _install_line(name: str) -> str:
+def _install_line(name: str, installed: Collection[str]) -> str:
     """Return the line that installs the plugin which is known to have the block, or an empty string."""
     from attnzoo.weights.catalogue import known_plugins
 
     for known in known_plugins():
         names = {fold(b) for b in known.blocks}
-        if fold(name) in names | {f"{known.name}/{b}" for b in names}:
+        if known.distribution not in installed and fold(name) in names | {f"{known.name}/{b}" for b in names}:
             return f"it is in {known.distribution}, which is not installed; pip install {known.distribution}"
     return ""
 
@@ -157,6 +160,7 @@ def _install_line(name: str) -> str:
 @dataclass
 class _Holder:
     registry: Registry | None = None
+    lock: Any = field(default_factory=threading.RLock)
 
 
 @functools.cache
@@ -168,12 +172,22 @@ def default_registry(discoverer: Callable[[], Sequence[Plugin]] = discover) -> R
     """Return this process's registry; the installed plugins are discovered when it is first asked for."""
     holder = _holder()
     if holder.registry is None:
-        holder.registry = Registry(tuple(discoverer()))
+        with holder.lock:
+            if holder.registry is None:
+                holder.registry = Registry(tuple(discoverer()))
+            return holder.registry
     return holder.registry
 
 
 def set_default_registry(registry: Registry | None) -> Any:
     """Replace this process's registry and return the old one; None lets it be discovered anew."""
     holder = _holder()
-    old, holder.registry = holder.registry, registry
+    with holder.lock:
+        old, holder.registry = holder.registry, registry
     return old
+
+
+def add_card(card: Card, plugin: str = "local") -> None:
+    """Add a card to this process's registry; threads that do so at once do not undo each other."""
+    with _holder().lock:
+        set_default_registry(default_registry().with_card(card, plugin))

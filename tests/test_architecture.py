@@ -15,7 +15,8 @@ PLUGINS = {p.name: p for p in (ROOT / "plugins").iterdir() if (p / "pyproject.to
 LAYERS = [
     {"errors"},
     {"yaml_reader", "expression", "hookspecs"},
-    {"card", "shape"},
+    {"card_checks", "shape"},
+    {"card"},
     {"project"},
     {"plugins", "arguments"},
     {"registry"},
