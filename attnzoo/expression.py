@@ -59,6 +59,22 @@ _UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.USub: operator.neg,
     ast.Not: operator.not_,
 }
+_ACTIVATIONS: Mapping[str, str] = {
+    "swish": "silu",
+    "hardswish": "hard_swish",
+    "hardsigmoid": "hard_sigmoid",
+    "leakyrelu": "leaky_relu",
+}
+
+
+def _activation(name: Any) -> Any:
+    """Return our name of an activation: ``torch.nn.Hardswish``, ``HardSwish`` and ``hard_swish`` are one."""
+    if not isinstance(name, str):
+        return name
+    folded = name.rpartition(".")[2].replace("_", "").lower()
+    return _ACTIVATIONS.get(folded, folded)
+
+
 _SCALAR_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "min": min,
     "max": max,
@@ -74,6 +90,7 @@ _SCALAR_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "log2": math.log2,
     "len": len,
     "sum": sum,
+    "activation": _activation,
 }
 
 

@@ -17,6 +17,7 @@ from attnzoo.expression import evaluate, names_in, parse_signature
         ("down['args'][0]['args'][1]", 7),
         ("[1, 2, 3][1:]", [2, 3]),
         ("ceil(log2(channels) / 2)", 3),
+        ("[activation('torch.nn.Hardswish'), activation('swish'), activation(None)]", ["hard_swish", "silu", None]),
     ],
 )
 def test_expressions_compute(text, value):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.activation import get_gate
+from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
 from attnzoo_vision.ops.plane_conv import convolve_to_plane
@@ -30,6 +30,7 @@ class CBAM(nn.Module):
         kernel_size: Odd side of the spatial kernels in pixels; None leaves the spatial part out.
         pools: Poolings over the pixels whose answers are added: mean, maximum, 2-norm, log-sum-exp.
         bias: Whether the two layers of ``mlp`` have biases.
+        activation: Nonlinearity between the two layers of ``mlp``.
         gate: Function that makes a weight of a number, in both parts.
         momentum: Share of the new batch in the running statistics of the batch norm.
 
@@ -37,7 +38,8 @@ class CBAM(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: No hidden unit is left, an even ``kernel_size``, an unknown or no pooling, an unknown gate.
+        ValueError: No hidden unit is left, an even ``kernel_size``, an unknown or no pooling, an unknown
+            activation or gate.
 
     Source:
         Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv:1807.06521, eq. 1-3.
@@ -55,7 +57,8 @@ class CBAM(nn.Module):
         kernel_size: int | None = 7,
         pools: tuple[Pool, ...] = ("avg", "max"),
         bias: bool = True,
-        gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid",
+        activation: Activation = "relu",
+        gate: Gate = "sigmoid",
         momentum: float = 0.01,
     ) -> None:
         super().__init__()
@@ -63,6 +66,7 @@ class CBAM(nn.Module):
         hidden = channels // reduction if hidden_channels is None else hidden_channels
         _check(channels, hidden, kernel_size, tuple(pools))
         self.pools = tuple(pools)
+        self.activation = get_activation("CBAM", activation)
         self.gate = get_gate("CBAM", gate)
         self.squeeze = nn.Linear(channels, hidden, bias=bias)
         self.excite = nn.Linear(hidden, channels, bias=bias)
@@ -99,7 +103,7 @@ class CBAM(nn.Module):
 
     def _channel_weight(self, x_nchw: Tensor) -> Tensor:
         pooled_pnc = torch.stack([_pool(x_nchw, kind) for kind in self.pools])
-        hidden_nr = torch.relu(self.squeeze(pooled_pnc)).sum(0)
+        hidden_nr = self.activation(self.squeeze(pooled_pnc)).sum(0)
         # the second layer is linear, so the poolings are added before it, and its bias counts once for each
         logits_nc = F.linear(hidden_nr, self.excite.weight)
         if self.excite.bias is not None:

@@ -1,12 +1,9 @@
 """Coordinate attention: channel weights for every row and for every column."""
 
-from typing import Literal
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.activation import get_gate
+from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.strips import pool_strips, project_strip, scale_by_strips
 
@@ -22,6 +19,7 @@ class CoordinateAttention(nn.Module):
         hidden_channels: Number of hidden units, instead of the rule of ``reduction``.
         bias: Whether the three layers have biases.
         norm: Whether there is a batch norm after the first layer.
+        activation: What follows the first layer and its norm.
         gate: Function that makes a weight of a number.
         shortcut: Whether the input is added to the output.
 
@@ -29,13 +27,13 @@ class CoordinateAttention(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: A number of channels or ``reduction`` is less than 1, or the gate is unknown.
+        ValueError: A number of channels or ``reduction`` is less than 1, or the activation or gate is unknown.
 
     Source:
         Hou et al., "Coordinate Attention for Efficient Mobile Network Design", CVPR 2021, arXiv:2103.02907, eq. 4-8.
         Authors' code: github.com/houqb/CoordAttention @ 7619bea, coordatt.py and mbv2_ca.py.
-        Deviations: ``nn.Linear`` for their 1x1 convolutions; the numbers are the same. ``norm`` and ``shortcut`` are
-        options of timm's CoordAttn.
+        Deviations: ``nn.Linear`` for their 1x1 convolutions; the numbers are the same. ``norm``,
+        ``activation`` and ``shortcut`` are options of timm's CoordAttn.
     """
 
     def __init__(
@@ -46,13 +44,15 @@ class CoordinateAttention(nn.Module):
         hidden_channels: int | None = None,
         bias: bool = True,
         norm: bool = True,
-        gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid",
+        activation: Activation = "hard_swish",
+        gate: Gate = "sigmoid",
         shortcut: bool = False,
     ) -> None:
         super().__init__()
         sizes = {"channels": channels, "reduction": reduction, "hidden_channels": hidden_channels}
         check_positive("CoordinateAttention", **sizes)
         hidden = max(8, channels // reduction) if hidden_channels is None else hidden_channels
+        self.activation = get_activation("CoordinateAttention", activation)
         self.gate = get_gate("CoordinateAttention", gate)
         self.shortcut = shortcut
         self.squeeze = nn.Linear(channels, hidden, bias=bias)
@@ -76,5 +76,5 @@ class CoordinateAttention(nn.Module):
         if self.norm is not None:
             hidden_nrl = self.norm(hidden_nrl)
         lengths = [rows_nch.shape[2], columns_ncw.shape[2]]
-        rows_nrh, columns_nrw = torch.split(F.hardswish(hidden_nrl), lengths, dim=2)
+        rows_nrh, columns_nrw = torch.split(self.activation(hidden_nrl), lengths, dim=2)
         return self.gate(project_strip(self.height, rows_nrh)), self.gate(project_strip(self.width, columns_nrw))

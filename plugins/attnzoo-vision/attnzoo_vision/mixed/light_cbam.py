@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
 from attnzoo_vision.ops.pooling import global_mean
@@ -20,13 +21,14 @@ class LightCBAM(nn.Module):
         hidden_channels: Number of hidden units, instead of ``channels // reduction``.
         kernel_size: Odd side of the spatial kernel in pixels.
         bias: Whether the two layers of the channel part have biases.
+        activation: Nonlinearity between the two layers of the channel part.
         momentum: Share of the new batch in the running statistics of the batch norm.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: No hidden unit is left, or ``kernel_size`` is even.
+        ValueError: No hidden unit is left, ``kernel_size`` is even, or the activation is unknown.
 
     Source:
         Ross Wightman's variant of Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018,
@@ -43,6 +45,7 @@ class LightCBAM(nn.Module):
         hidden_channels: int | None = None,
         kernel_size: int = 7,
         bias: bool = False,
+        activation: Activation = "relu",
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
@@ -54,6 +57,7 @@ class LightCBAM(nn.Module):
         if kernel_size < 1 or kernel_size % 2 == 0:
             message = f"LightCBAM: kernel_size={kernel_size} is not odd; take an odd number"
             raise ValueError(message)
+        self.activation = get_activation("LightCBAM", activation)
         self.squeeze = nn.Linear(channels, hidden, bias=bias)
         self.excite = nn.Linear(hidden, channels, bias=bias)
         self.spatial = nn.Conv2d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
@@ -73,7 +77,7 @@ class LightCBAM(nn.Module):
         return scaled_nchw.mul_(weight_n1hw)
 
     def _channel_weight(self, x_nchw: Tensor) -> Tensor:
-        hidden_nr = torch.relu(self.squeeze(0.5 * (global_mean(x_nchw) + max_over_pixels(x_nchw))))
+        hidden_nr = self.activation(self.squeeze(0.5 * (global_mean(x_nchw) + max_over_pixels(x_nchw))))
         return torch.sigmoid(self.excite(hidden_nr))[:, :, None, None]
 
     def _spatial_weight(self, x_nchw: Tensor) -> Tensor:

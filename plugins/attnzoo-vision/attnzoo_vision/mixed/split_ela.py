@@ -1,12 +1,14 @@
 """Split ELA: ELA with a convolution and a norm of its own for rows and for columns, timm's variant."""
 
+from collections.abc import Callable
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.activation import get_gate
+from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.require import one_of
 from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips
 
 
@@ -19,7 +21,8 @@ class SplitELA(nn.Module):
         channels: Channels of the input.
         kernel_size: Odd number of taps; the convolutions are depthwise.
         bias: Whether the convolutions have biases.
-        norm: Whether there are norms.
+        norm: What follows a convolution: a ``group`` norm of one group, a ``batch`` norm, or ``none``.
+        activation: What follows the norm.
         gate: Function that makes a weight of a number.
         shortcut: Whether the input is added to the output.
 
@@ -27,7 +30,7 @@ class SplitELA(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``kernel_size`` is even, or the gate is unknown.
+        ValueError: ``kernel_size`` is even, or the norm, the activation or the gate is unknown.
 
     Source:
         Ross Wightman's variant of Xu and Wan, "ELA: Efficient Local Attention for Deep Convolutional Neural Networks",
@@ -42,8 +45,9 @@ class SplitELA(nn.Module):
         *,
         kernel_size: int = 7,
         bias: bool = False,
-        norm: bool = True,
-        gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid",
+        norm: Literal["group", "batch", "none"] = "group",
+        activation: Activation = "silu",
+        gate: Gate = "sigmoid",
         shortcut: bool = False,
     ) -> None:
         super().__init__()
@@ -51,10 +55,12 @@ class SplitELA(nn.Module):
         if kernel_size < 1 or kernel_size % 2 == 0:
             message = f"SplitELA: kernel_size={kernel_size} is not odd; timm uses 7"
             raise ValueError(message)
+        one_of("SplitELA", "norm", norm, ("group", "batch", "none"))
+        function = get_activation("SplitELA", activation)
         self.gate = get_gate("SplitELA", gate)
         self.shortcut = shortcut
-        self.height = _Strip(channels, kernel_size, bias, norm)
-        self.width = _Strip(channels, kernel_size, bias, norm)
+        self.height = _Strip(channels, kernel_size, bias, norm, function)
+        self.width = _Strip(channels, kernel_size, bias, norm, function)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``height``, ``(N, C, H, 1)``, and ``width``, ``(N, C, 1, W)``."""
@@ -72,12 +78,21 @@ class SplitELA(nn.Module):
 
 
 class _Strip(nn.Module):
-    def __init__(self, channels: int, kernel_size: int, bias: bool, norm: bool) -> None:
+    def __init__(
+        self, channels: int, kernel_size: int, bias: bool, norm: str, activation: Callable[[Tensor], Tensor]
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.conv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=bias)
-        self.norm = nn.GroupNorm(1, channels) if norm else None
+        self.norm: nn.GroupNorm | BatchNorm1d | None = None
+        if norm != "none":
+            self.norm = nn.GroupNorm(1, channels) if norm == "group" else BatchNorm1d(channels)
 
     def forward(self, x_ncl: Tensor) -> Tensor:
         """Return the logits of a row or column, up to the gate."""
         y_ncl: Tensor = self.conv(x_ncl)
-        return F.silu(y_ncl if self.norm is None else normalize_strip(self.norm, y_ncl))
+        if isinstance(self.norm, nn.GroupNorm):
+            y_ncl = normalize_strip(self.norm, y_ncl)
+        elif self.norm is not None:
+            y_ncl = self.norm(y_ncl)
+        return self.activation(y_ncl)

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Activation = Literal["relu", "relu6", "leaky_relu", "silu", "gelu", "hard_swish", "mish", "tanh", "sigmoid", "identity"]
+Activation = Literal[
+    "relu", "relu6", "leaky_relu", "elu", "silu", "gelu", "hard_swish", "mish", "tanh", "sigmoid", "identity"
+]
 Gate = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_0.2", "tanh"]
 
 
@@ -21,6 +23,7 @@ def get_activation(owner: str, name: str) -> Callable[[Tensor], Tensor]:
         "relu": torch.relu,
         "relu6": F.relu6,
         "leaky_relu": F.leaky_relu,
+        "elu": F.elu,
         "silu": F.silu,
         "gelu": F.gelu,
         "hard_swish": F.hardswish,

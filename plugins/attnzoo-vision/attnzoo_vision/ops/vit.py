@@ -1,8 +1,8 @@
 """The parts of a vision transformer's layer."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
 from attnzoo_vision.ops.require import at_least
 
@@ -33,16 +33,17 @@ class SelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers with an exact GELU between."""
+    """Two linear layers with an activation between."""
 
-    def __init__(self, embed_dim: int, hidden: int) -> None:
+    def __init__(self, embed_dim: int, hidden: int, activation: Activation = "gelu") -> None:
         super().__init__()
+        self.activation = get_activation("MLP", activation)
         self.expand = nn.Linear(embed_dim, hidden)
         self.reduce = nn.Linear(hidden, embed_dim)
 
     def forward(self, x_nlc: Tensor) -> Tensor:
         """Return the transformed tokens."""
-        y_nlc: Tensor = self.reduce(F.gelu(self.expand(x_nlc)))
+        y_nlc: Tensor = self.reduce(self.activation(self.expand(x_nlc)))
         return y_nlc
 
 

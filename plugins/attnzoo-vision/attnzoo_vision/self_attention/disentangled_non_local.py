@@ -79,7 +79,7 @@ class DisentangledNonLocal(nn.Module):
         one_of("DisentangledNonLocal", "unary", unary, Unary.__args__)  # type: ignore[attr-defined]
         one_of("DisentangledNonLocal", "output", output, Output.__args__)  # type: ignore[attr-defined]
         hidden = max(1, channels // 2) if hidden_channels is None else hidden_channels
-        _check_combination(whiten, unary, output, pairwise)
+        _check_combination(whiten, unary, "project" in output and hidden != channels, pairwise)
         projected = "project" in output
         self.whiten, self.pool_size, self.unary, self.eps = whiten, pool_size, unary, eps
         self.scale = hidden**-0.5 / temperature
@@ -182,12 +182,12 @@ def _transform(channels: int, hidden: int, eps: float) -> nn.Sequential:
     )
 
 
-def _check_combination(whiten: str, unary: str, output: str, pairwise: bool) -> None:
+def _check_combination(whiten: str, unary: str, narrow: bool, pairwise: bool) -> None:
     message = ""
     if "query" in unary and (whiten not in ("channel", "layer") or not pairwise):
         message = f"unary={unary!r} needs pairwise=True and whiten='channel' or 'layer'; found whiten={whiten!r}"
-    elif unary == "transform" and "project" in output:
-        message = f"unary='transform' has the channels of the input, output={output!r} those of the values"
+    elif unary == "transform" and narrow:
+        message = "unary='transform' has the channels of the input, projected values hidden_channels; make them equal"
     elif unary == "none" and not pairwise:
         message = "unary='none' with pairwise=False leaves no term; keep one of them"
     if message:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.spatial.van_attention import VANAttention
@@ -19,6 +20,7 @@ class VANBlock(nn.Module):
     Args:
         channels: Channels of the input.
         mlp_ratio: Hidden channels of the MLP as a multiple of ``channels``.
+        activation: What follows the depthwise convolution of the MLP.
         dropout: Probability of zeroing a value in the MLP, while training.
         drop_path: Probability of leaving a branch out for a sample, while training.
 
@@ -26,7 +28,7 @@ class VANBlock(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: The MLP has no hidden channel, or a probability is not in [0, 1).
+        ValueError: The MLP has no hidden channel, the activation is unknown, or a probability is not in [0, 1).
 
     Source:
         Guo et al., "Visual Attention Network", CVM 2023, arXiv:2202.09741, fig. 4.
@@ -34,7 +36,15 @@ class VANBlock(nn.Module):
         Deviations: none. The scales start at 0.01.
     """
 
-    def __init__(self, channels: int, *, mlp_ratio: float = 4.0, dropout: float = 0.0, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        mlp_ratio: float = 4.0,
+        activation: Activation = "gelu",
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         at_least("VANBlock", 1, channels=channels)
         hidden = int(channels * mlp_ratio)
@@ -45,6 +55,7 @@ class VANBlock(nn.Module):
             if not 0 <= value < 1:
                 message = f"VANBlock: {name}={value} is not in [0, 1)"
                 raise ValueError(message)
+        self.activation = get_activation("VANBlock", activation)
         self.dropout = dropout
         self.drop_path = drop_path
         self.attention_norm = nn.BatchNorm2d(channels)
@@ -78,7 +89,7 @@ class VANBlock(nn.Module):
         return self.attend.attention(self.attention_norm(x_nchw))
 
     def _mlp(self, x_nchw: Tensor) -> Tensor:
-        hidden_nrhw = F.gelu(self.depthwise(self.expand(x_nchw)))
+        hidden_nrhw = self.activation(self.depthwise(self.expand(x_nchw)))
         y_nchw = self.reduce(F.dropout(hidden_nrhw, self.dropout, self.training))
         return F.dropout(y_nchw, self.dropout, self.training)
 

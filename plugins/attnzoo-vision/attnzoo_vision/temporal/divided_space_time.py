@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.activation import Activation
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.ops.vit import MLP, SelfAttention, check_layer, init_linear
 
@@ -19,6 +20,7 @@ class DividedSpaceTime(nn.Module):
         mlp_ratio: Hidden units of the MLP as a multiple of ``embed_dim``.
         qkv_bias: Give the projections to queries, keys and values a bias.
         scale: Factor of the logits; None means one over the square root of the channels of a head.
+        activation: Nonlinearity of the MLP.
         drop_path: Probability of leaving out a branch while training; drawn for each sequence that is attended over.
         eps: Added to the variance in the norms.
 
@@ -27,8 +29,8 @@ class DividedSpaceTime(nn.Module):
         from 1 on.
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``embed_dim``, ``mlp_ratio`` leaves no hidden unit, or ``drop_path``
-            is not in [0, 1).
+        ValueError: ``num_heads`` does not divide ``embed_dim``, ``mlp_ratio`` leaves no hidden unit, ``drop_path`` is
+            not in [0, 1), or the activation is unknown.
 
     Source:
         Bertasius et al., "Is Space-Time Attention All You Need for Video Understanding?", ICML 2021, arXiv:2102.05095,
@@ -46,6 +48,7 @@ class DividedSpaceTime(nn.Module):
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         scale: float | None = None,
+        activation: Activation = "gelu",
         drop_path: float = 0.0,
         eps: float = 1e-6,
     ) -> None:
@@ -58,7 +61,7 @@ class DividedSpaceTime(nn.Module):
         self.space_norm = nn.LayerNorm(embed_dim, eps=eps)
         self.space_attention = SelfAttention(embed_dim, num_heads, qkv_bias=qkv_bias, scale=scale)
         self.mlp_norm = nn.LayerNorm(embed_dim, eps=eps)
-        self.mlp = MLP(embed_dim, hidden)
+        self.mlp = MLP(embed_dim, hidden, activation)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
