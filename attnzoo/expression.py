@@ -68,7 +68,12 @@ _ACTIVATIONS: Mapping[str, str] = {
 
 
 def _activation(name: Any) -> Any:
-    """Return our name of an activation: ``torch.nn.Hardswish``, ``HardSwish`` and ``hard_swish`` are one."""
+    """Return our name of an activation: ``torch.nn.Hardswish``, ``HardSwish`` and ``hard_swish`` are one.
+
+    A constructed one, ``{"call": "torch.nn.Hardswish"}``, has the name of its class.
+    """
+    if isinstance(name, Mapping) and set(name) <= {"call", "args", "kwargs"}:
+        name = name.get("call")
     if not isinstance(name, str):
         return name
     folded = name.rpartition(".")[2].replace("_", "").lower()

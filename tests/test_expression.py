@@ -18,10 +18,12 @@ from attnzoo.expression import evaluate, names_in, parse_signature
         ("[1, 2, 3][1:]", [2, 3]),
         ("ceil(log2(channels) / 2)", 3),
         ("[activation('torch.nn.Hardswish'), activation('swish'), activation(None)]", ["hard_swish", "silu", None]),
+        ("activation(made)", "gelu"),
     ],
 )
 def test_expressions_compute(text, value):
-    names = {"channels": 64, "mode": "y", "down": {"args": [{"args": [1, 7]}]}}
+    made = {"call": "torch.nn.GELU", "args": []}
+    names = {"channels": 64, "mode": "y", "down": {"args": [{"args": [1, 7]}]}, "made": made}
     assert evaluate(text, names) == value
 
 

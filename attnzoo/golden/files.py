@@ -1,5 +1,6 @@
 """Golden files, read: tensors by group, and the metadata that say which reference made them."""
 
+import ast
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ class GoldenFile:
 
     @property
     def call(self) -> dict[str, Any]:
-        """The extra arguments of the reference's call."""
-        value: dict[str, Any] = _json(self.metadata.get("call_arguments", ""), {})
-        return value
+        """The extra arguments of the reference's call: a mapping in JSON, or keywords as Python writes them."""
+        text = self.metadata.get("call_arguments", "")
+        value: dict[str, Any] = _json(text, {})
+        return value or _keywords(text)
 
     @property
     def constructor(self) -> tuple[list[Any], dict[str, Any]]:
@@ -71,6 +73,15 @@ def _after_key(key: str, state: Iterable[str]) -> str:
     """Return the state key of a tensor such as ``state_after.bn.running_mean``: the longest that ends its name."""
     hits = [s for s in state if key.endswith("." + s)]
     return max(hits, key=len) if hits else key
+
+
+def _keywords(text: str) -> dict[str, Any]:
+    """Return ``{"a": 1}`` for ``a=1``; nothing for text that is no list of keywords with plain values."""
+    try:
+        call = ast.parse(f"f({text})", mode="eval").body
+        return {k.arg: ast.literal_eval(k.value) for k in getattr(call, "keywords", []) if k.arg}
+    except (SyntaxError, ValueError):
+        return {}
 
 
 def _json(text: str, default: Any) -> Any:

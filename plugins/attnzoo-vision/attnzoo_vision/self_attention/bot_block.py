@@ -1,8 +1,8 @@
 """Residual bottleneck of the bottleneck transformer."""
 
-import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.conv_unit import ConvUnit
 from attnzoo_vision.ops.require import at_least, one_of
 from attnzoo_vision.self_attention.bot_mhsa import BotMHSA, Position
@@ -22,13 +22,14 @@ class BotBlock(nn.Module):
         head_dim: Width of a head.
         stride: 2 halves the map: behind the attention, and in a 3x3 convolution of the shortcut.
         position: ``relative`` or ``absolute`` places.
+        activation: What follows the batch norms and the sum, where the formula says relu.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, out_channels, H / stride, W / stride)``; H and W at most ``feature_size``; even for
         stride 2.
 
     Raises:
-        ValueError: ``stride`` or ``position`` is unknown, or the map is larger than ``feature_size``.
+        ValueError: ``stride``, ``position`` or ``activation`` is unknown, or the map is larger than ``feature_size``.
 
     Source:
         Srinivas et al., "Bottleneck Transformers for Visual Recognition", CVPR 2021, arXiv:2101.11605, fig. 3.
@@ -47,6 +48,7 @@ class BotBlock(nn.Module):
         head_dim: int = 128,
         stride: int = 1,
         position: Position = "relative",
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         name = "BotBlock"
@@ -56,10 +58,12 @@ class BotBlock(nn.Module):
         out = channels if out_channels is None else out_channels
         hidden = max(1, out // 4) if hidden_channels is None else hidden_channels
         inner = num_heads * head_dim
+        self.activation = get_activation(name, activation)
         self.shortcut: ConvUnit | None = None
         if out != channels or stride == 2:
-            self.shortcut = ConvUnit(channels, out, kernel_size=3 if stride == 2 else 1, stride=stride)
-        self.reduce = ConvUnit(channels, hidden)
+            kernel_size = 3 if stride == 2 else 1
+            self.shortcut = ConvUnit(channels, out, kernel_size=kernel_size, stride=stride, relu=False)
+        self.reduce = ConvUnit(channels, hidden, relu=False)
         self.mhsa = BotMHSA(
             hidden,
             feature_size,
@@ -74,11 +78,11 @@ class BotBlock(nn.Module):
         nn.init.zeros_(self.expand.norm.weight)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return the shortcut plus the attended bottleneck, rectified."""
-        shortcut_nohw = x_nchw if self.shortcut is None else self.shortcut(x_nchw)
-        inner_nihw = torch.relu(self.norm(self.mhsa(self.reduce(x_nchw))))
-        return torch.relu(self.expand(inner_nihw) + shortcut_nohw)
+        """Return the shortcut plus the attended bottleneck, activated."""
+        shortcut_nohw = x_nchw if self.shortcut is None else self.activation(self.shortcut(x_nchw))
+        inner_nihw = self.activation(self.norm(self.mhsa(self.activation(self.reduce(x_nchw)))))
+        return self.activation(self.expand(inner_nihw) + shortcut_nohw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weight of every key (column) for every query (row) in each head."""
-        return self.mhsa.attention(self.reduce(x_nchw))
+        return self.mhsa.attention(self.activation(self.reduce(x_nchw)))

@@ -1,8 +1,8 @@
 """Outlooker layer of VOLO: outlook attention and an MLP, both residual."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.ops.require import at_least, divides
 from attnzoo_vision.self_attention.outlook_attention import OutlookAttention
@@ -24,6 +24,7 @@ class Outlooker(nn.Module):
         scale: Factor of the logits; ``(embed_dim // num_heads) ** -0.5`` if left out.
         attention_dropout: Probability of dropping an attention weight.
         drop_path: Probability of dropping a whole residual branch of a sample.
+        activation: What follows the first layer of the MLP, where the formula says gelu.
 
     Shape:
         ``(N, H, W, C)`` to ``(N, H, W, C)``; any H and W from 1 on.
@@ -50,6 +51,7 @@ class Outlooker(nn.Module):
         scale: float | None = None,
         attention_dropout: float = 0.0,
         drop_path: float = 0.0,
+        activation: Activation = "gelu",
     ) -> None:
         super().__init__()
         name = "Outlooker"
@@ -57,6 +59,7 @@ class Outlooker(nn.Module):
         at_least(name, 0, padding=padding)
         divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         self.drop_path = drop_path
+        self.activation = get_activation(name, activation)
         self.norm1 = nn.LayerNorm(embed_dim)
         self.outlook = OutlookAttention(
             embed_dim,
@@ -82,7 +85,7 @@ class Outlooker(nn.Module):
     def forward(self, x_nhwc: Tensor) -> Tensor:
         """Return the tokens after both residual branches."""
         y_nhwc = x_nhwc + drop_path(self.outlook(self.norm1(x_nhwc)), self.drop_path, self.training)
-        hidden_nhwr = F.gelu(self.expand(self.norm2(y_nhwc)))
+        hidden_nhwr = self.activation(self.expand(self.norm2(y_nhwc)))
         return y_nhwc + drop_path(self.contract(hidden_nhwr), self.drop_path, self.training)
 
     def attention(self, x_nhwc: Tensor) -> dict[str, Tensor]:

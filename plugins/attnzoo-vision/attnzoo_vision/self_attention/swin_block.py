@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.ops.relative import pair
 from attnzoo_vision.ops.require import at_least, divides
@@ -31,6 +32,7 @@ class SwinBlock(nn.Module):
         attention_dropout: Probability of dropping an attention weight.
         dropout: Probability of dropping an element of the attended or transformed tokens.
         drop_path: Probability of dropping a whole residual branch of a sample.
+        activation: What follows the first layer of the MLP, where the formula says gelu.
 
     Shape:
         ``(N, H, W, C)`` to ``(N, H, W, C)``; any H and W from 1 on.
@@ -59,6 +61,7 @@ class SwinBlock(nn.Module):
         attention_dropout: float = 0.0,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        activation: Activation = "gelu",
     ) -> None:
         super().__init__()
         name = "SwinBlock"
@@ -71,6 +74,7 @@ class SwinBlock(nn.Module):
         if head_dim is None:
             divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         self.drop_path = drop_path
+        self.activation = get_activation(name, activation)
         self.norm1 = nn.LayerNorm(embed_dim)
         self.attend = SwinWindowAttention(
             embed_dim,
@@ -99,7 +103,7 @@ class SwinBlock(nn.Module):
         windows_mlc, bias_vll, shift = self._windows(x_nhwc)
         y_nhwc = self._merge(self.attend(windows_mlc, bias_vll), x_nhwc, shift)
         y_nhwc = x_nhwc + drop_path(y_nhwc, self.drop_path, self.training)
-        hidden_nhwr = self.dropout(F.gelu(self.expand(self.norm2(y_nhwc))))
+        hidden_nhwr = self.dropout(self.activation(self.expand(self.norm2(y_nhwc))))
         return y_nhwc + drop_path(self.dropout(self.contract(hidden_nhwr)), self.drop_path, self.training)
 
     def attention(self, x_nhwc: Tensor) -> dict[str, Tensor]:

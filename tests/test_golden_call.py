@@ -1,0 +1,60 @@
+"""How a golden file's call and outputs are read."""
+
+import json
+
+import pytest
+import torch
+
+from attnzoo.card import Dialect
+from attnzoo.golden.call import their_outputs
+from attnzoo.golden.compare import compare
+from attnzoo.golden.files import GoldenFile
+
+WHOLE = torch.arange(2 * 14 * 3.0).view(2, 14, 3)
+
+
+def golden(metadata=None, **outputs):
+    return GoldenFile("file.safetensors", {"call": "", **(metadata or {})}, {"output": outputs}, {})
+
+
+def dialect():
+    return Dialect(name="theirs", origin={"code": "formula"}, signature={}, args={}, tensors={})
+
+
+def test_outputs_that_are_consecutive_pieces_of_ours_are_cut_from_it():
+    lengths = {"prefill": 3, **{f"step{i}": 1 for i in range(11)}}
+    stored = {key: torch.zeros(2, length, 3) for key, length in lengths.items()}
+    found = their_outputs(golden(**stored), dialect(), (WHOLE, None), {"output": WHOLE})
+    assert torch.equal(found["prefill"], WHOLE[:, :3])
+    assert torch.equal(found["step2"], WHOLE[:, 5:6])
+    assert torch.equal(found["step10"], WHOLE[:, 13:])
+
+
+def test_outputs_of_other_shapes_are_ours_in_order():
+    stored = {"a": torch.zeros(2, 14, 3), "b": torch.zeros(2)}
+    names = {"output": WHOLE, "output_0": WHOLE, "output_1": torch.ones(2)}
+    found = their_outputs(golden(**stored), dialect(), (WHOLE, torch.ones(2)), names)
+    assert found["b"] is names["output_1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (json.dumps({"recurrence": 2}), {"recurrence": 2}),
+        ("need_weights=True, average_attn_weights=False", {"need_weights": True, "average_attn_weights": False}),
+        ("x, mask", {}),
+        ("a=open('x')", {}),
+        ("no ( call", {}),
+        ("", {}),
+    ],
+)
+def test_call_arguments_are_json_or_keywords_of_plain_values(text, expected):
+    assert golden({"call_arguments": text}).call == expected
+
+
+def test_a_gradient_that_is_exactly_zero_may_carry_rounding():
+    assert compare("grad_input", torch.full((3,), 1e-8), torch.zeros(3)).ok
+
+
+def test_a_wrong_small_tensor_is_not_let_off():
+    assert not compare("output", torch.full((3,), 1e-4), torch.full((3,), 2e-4)).ok
