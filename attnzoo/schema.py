@@ -1,10 +1,12 @@
 """The JSON Schema of specs, made from the installed blocks and their signatures."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from attnzoo.arguments import parameters_of
-from attnzoo.errors import CardError
+from attnzoo.card import fold
+from attnzoo.errors import AttnZooError, CardError
 from attnzoo.registry import Entry, Registry
 
 __all__ = ["spec_schema"]
@@ -19,57 +21,60 @@ def spec_schema(registry: Registry) -> dict[str, Any]:
         "title": "attnzoo spec",
         "oneOf": [{"$ref": "#/$defs/node"}, {"$ref": "#/$defs/insert"}],
         "$defs": {
-            "node": {"oneOf": [{"$ref": f"#/$defs/{k}"} for k in ("block", "chain", "sum", "residual")]},
-            "block": {
-                "type": "object",
-                "required": ["block"],
-                "properties": {
-                    "block": {"enum": sorted(n for group in names.values() for n in group)},
-                    "args": {"type": "object"},
-                    "weights": {"type": "string"},
-                    "version": {"type": "integer"},
-                    "at": {"type": "string"},
-                    "position": {"enum": ["after", "before", "replace"]},
-                    "identity": {"type": "boolean"},
-                    "name": {"type": "string"},
-                    "view": {"enum": ["map", "tokens"]},
-                },
-                "additionalProperties": False,
-                "allOf": [_when(names[e.id], schema, e) for e, schema in entries],
-            },
-            "chain": _list_node("chain"),
-            "sum": _list_node("sum"),
-            "residual": {
-                "type": "object",
-                "required": ["residual"],
-                "properties": {"residual": {"$ref": "#/$defs/node"}},
-                "additionalProperties": False,
-            },
-            "insert": {
-                "type": "object",
-                "required": ["insert"],
-                "properties": {
-                    "insert": {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["at"]}}
-                },
-                "additionalProperties": False,
-            },
+            "name": {"enum": sorted(n for group in names.values() for n in group)},
+            "arguments": {"allOf": [_when(names[e.id], schema, e) for e, schema in entries]},
+            "nodes": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/node"}},
+            "node": {"oneOf": [{"$ref": "#/$defs/name"}, *({"$ref": f"#/$defs/{kind}"} for kind in _KINDS)]},
+            **{kind: _object(kind, values) for kind, values in _KINDS.items()},
+            "insertion": {"oneOf": [_object(kind, {**values, **_PLACE}, "at") for kind, values in _KINDS.items()]},
+            "insert": _object(
+                "insert", {"insert": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/insertion"}}}
+            ),
         },
     }
 
 
-def _list_node(kind: str) -> dict[str, Any]:
-    return {
+_KINDS: Mapping[str, Mapping[str, Any]] = {
+    "block": {
+        "block": {"$ref": "#/$defs/name"},
+        "args": {"type": ["object", "null"]},
+        "weights": {"type": ["string", "null"]},
+        "version": {"type": ["integer", "null"], "minimum": 1},
+    },
+    "chain": {"chain": {"$ref": "#/$defs/nodes"}},
+    "sum": {"sum": {"$ref": "#/$defs/nodes"}},
+    "residual": {"residual": {"$ref": "#/$defs/node"}},
+}
+_PLACE: Mapping[str, Any] = {
+    "at": {"type": "string"},
+    "position": {"enum": ["after", "before", "replace"]},
+    "identity": {"type": "boolean"},
+    "name": {"type": "string"},
+    "view": {"enum": ["map", "tokens"]},
+}
+
+
+def _object(kind: str, properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
+    schema = {
         "type": "object",
-        "required": [kind],
-        "properties": {kind: {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/node"}}},
+        "required": [kind, *required],
+        "properties": dict(properties),
         "additionalProperties": False,
     }
+    return {**schema, "allOf": [{"$ref": "#/$defs/arguments"}]} if kind == "block" else schema
 
 
 def _names(registry: Registry, entry: Entry) -> list[str]:
-    """Return the id of a block and its short name if that is unique."""
-    shared = [e for e in registry if e.card.name == entry.card.name]
-    return [entry.id, entry.card.name] if len(shared) == 1 else [entry.id]
+    """Return the id of a block, and its short name and aliases where they are unique."""
+    short = [entry.card.name, *map(fold, entry.card.aliases)]
+    return [entry.id, *(n for n in short if _means(registry, n, entry))]
+
+
+def _means(registry: Registry, name: str, entry: Entry) -> bool:
+    try:
+        return registry.find(name) is entry
+    except AttnZooError:  # several plugins offer it
+        return False
 
 
 def _when(names: list[str], arguments: dict[str, Any], entry: Entry) -> dict[str, Any]:
@@ -90,14 +95,15 @@ def _arguments_schema(entry: Entry) -> dict[str, Any] | None:
 
 
 def _property(parameter: inspect.Parameter) -> dict[str, Any]:
-    from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+    from pydantic import PydanticUserError, TypeAdapter
 
     schema: dict[str, Any] = {}
     if parameter.annotation is not Any:
         try:
             schema = TypeAdapter(parameter.annotation).json_schema()
-        except (PydanticSchemaGenerationError, PydanticUserError):
-            schema = {}
-    if parameter.default is not inspect.Parameter.empty:
-        schema["default"] = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        except (PydanticUserError, TypeError, NameError):
+            schema = {}  # a type that JSON does not have
+    default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+    if parameter.default is not inspect.Parameter.empty and isinstance(default, str | int | float | list | None):
+        schema["default"] = default  # others, such as a class, cannot be written in a spec
     return schema

@@ -63,7 +63,13 @@ class Node:
 
     def describe(self) -> str:
         """Say what the node is, for an error: ``'abc'``, ``a list``, ``a mapping``."""
-        return repr(self.value) if self.kind == "scalar" else f"a {self.kind}"
+        if self.kind != "scalar":
+            return f"a {self.kind}"
+        return {None: "null", True: "true", False: "false"}[self.value] if _is_word(self.value) else repr(self.value)
+
+
+def _is_word(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
 
 
 def plain(node: Node) -> Any:
@@ -83,7 +89,7 @@ def read_yaml_file(path: Path | str) -> list[Node]:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a null byte
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         message = f"{path}: cannot be read ({reason}), expected a UTF-8 YAML file"
         raise SpecError([message]) from error
@@ -222,7 +228,8 @@ class _Builder:
             if key.kind != "scalar":
                 self.faults.append(f"{key.where}: a key that is {key.describe()}, expected a plain name")
                 continue
-            key = Node(key.where, "scalar", str(key.value)) if not isinstance(key.value, str) else key
+            if not isinstance(key.value, str):  # a key is the text that is written: `1e3` and `null` too
+                key = Node(key.where, "scalar", getattr(following, "value", str(key.value)))
             if key.value in seen:
                 self.faults.append(
                     f"{key.where}: key {key.value!r} is given twice, first at line {seen[key.value].line}"

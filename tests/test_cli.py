@@ -3,8 +3,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+import attnzoo
+from attnzoo.card import read_card
 from attnzoo.cli import main
+from attnzoo.golden import verify
+from attnzoo.plugins import Plugin
+from attnzoo.registry import Registry
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -16,7 +23,8 @@ def run(*args):
 def test_help_lists_every_command():
     text = run("--help").output
     for path in (Path(__file__).parents[1] / "attnzoo" / "cli").glob("[a-z]*.py"):
-        assert f"  {path.stem}" in text, path.stem
+        if "@click." in path.read_text():
+            assert f"  {path.stem}" in text, path.stem
 
 
 def test_a_wrong_command_has_near_matches():
@@ -78,8 +86,8 @@ def test_build_of_a_faulty_spec_writes_nothing(tmp_path):
 
 def test_schema_has_the_blocks_and_their_arguments():
     schema = json.loads(run("schema").output)
-    assert "vision/se" in schema["$defs"]["block"]["properties"]["block"]["enum"]
-    rules = schema["$defs"]["block"]["allOf"]
+    assert {"vision/se", "se", "squeeze-excite"} <= set(schema["$defs"]["name"]["enum"])
+    rules = schema["$defs"]["arguments"]["allOf"]
     se = next(r for r in rules if "vision/se" in r["if"]["properties"]["block"]["enum"])
     assert se["then"]["properties"]["args"]["properties"]["reduction"] == {"type": "integer", "default": 16}
 
@@ -144,3 +152,68 @@ def test_demo_draws_a_picture(tmp_path):
     assert result.exit_code == 0, result.output
     assert (tmp_path / "demo.png").stat().st_size > 10_000
     assert "cbam" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("list", "--plugin", "vison"), "error: no plugin named 'vison'; did you mean 'vision'?; see: attnzoo plugins"),
+        (("show", "sse"), "error: no block named 'sse'; did you mean "),
+        (
+            ("build", "no.yaml"),
+            "error: no.yaml: cannot be read (No such file or directory), expected a UTF-8 YAML file",
+        ),
+        (("weights", "verify", "cbam/fashion-mist"), "error: no weights named 'cbam/fashion-mist'; did you mean "),
+        (("weights", "list", "--block", "cbm"), "error: no block named 'cbm'; did you mean "),
+        (("sites", "attnzoo.demo.host:SmallCNN", "--grep", "["), "'[': not a regular expression"),
+        (("demo", "--out", "no-such-folder/x.png"), "error: no-such-folder/x.png: No such file or directory; check"),
+        (("demo", "--out", "x.bogus"), "error: x.bogus: cannot be drawn (Format 'bogus' is not supported"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_input_exits_with_2_and_writes_nothing(arguments, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert text in result.output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("{block: sse}", ":1:1: no block named 'sse'; did you mean "),
+        ("{blok: se}", ":1:1: keys 'blok', expected exactly one of block, chain, sum, residual, insert; did you mean"),
+        ("{block: cbam, weights: cbam/fashion-mist}", ":1:1: no weights named 'cbam/fashion-mist'; did you mean "),
+        ("{block: se, args: {channels: many}}", ":1:20: args.channels: block 'se': argument 'channels' is 'many'"),
+        ("{block: se, args: {channels: 16, reduction: 3}}", ":1:1: block 'se': SE: reduction=3 does not divide"),
+    ],
+)
+def test_a_wrong_spec_exits_with_2_and_saves_nothing(spec, text, tmp_path):
+    (tmp_path / "spec.yaml").write_text(spec)
+    result = run("build", tmp_path / "spec.yaml", "--save", tmp_path / "x.safetensors")
+    assert (result.exit_code, [p.name for p in tmp_path.iterdir()]) == (2, ["spec.yaml"])
+    assert f"error: {tmp_path / 'spec.yaml'}{text}" in result.output
+
+
+@pytest.mark.parametrize(
+    "constructor", ["{", "[]", '{"args": 5}', '{"kwargs": [1]}', '{"args": [1, 2, 3, 4, 5, 6]}', '{"kwargs": {"x": 1}}']
+)
+def test_a_golden_file_with_a_wrong_constructor_is_told(constructor, tmp_path):
+    golden = GOLDEN / "se--moskomule--a.safetensors"
+    with safe_open(golden, "pt") as handle:
+        metadata = dict(handle.metadata())
+    save_file(load_file(golden), tmp_path / "x.safetensors", {**metadata, "constructor": constructor})
+    result = run("verify", tmp_path / "x.safetensors")
+    assert result.exit_code == 1, result.output
+    assert "0 of 1 files match" in result.output
+
+
+def test_a_bad_dialect_of_one_block_harms_no_other(tmp_path):
+    se = attnzoo.default_registry().find("se")
+    bad = tmp_path / "bad.yaml"
+    text = se.card.path.read_text().replace("name: se", "name: bad", 1)
+    bad.write_text(text[: text.index("dialects:")] + "dialects: {x: 5}")
+    plugins = [Plugin("other", "other", "1", "other", cards=(read_card(bad, "other.bad"),))]
+    plugins.append(Plugin("vision", "attnzoo-vision", "1", "", cards=(se.card,)))
+    assert verify(GOLDEN / "se--moskomule--a.safetensors", Registry(tuple(plugins))).ok

@@ -1,5 +1,6 @@
 """The command line: one file a command, loaded when the command is used. The only place that prints."""
 
+import errno
 from importlib import import_module
 from typing import Any
 
@@ -63,6 +64,13 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except AttnZooError as error:
             click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
+        except OSError as error:
+            if error.errno in (None, errno.EPIPE):  # a reader that went away is click's to handle
+                raise
+            click.echo(
+                f"error: {error.filename or 'a file'}: {error.strerror}; check the path and its rights", err=True
+            )
             ctx.exit(2)
 
 

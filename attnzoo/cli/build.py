@@ -11,7 +11,7 @@ __all__ = ["command"]
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--save", type=click.Path(path_type=Path), help="Write the block to this safetensors file.")
 @click.option("--locked", is_flag=True, help="Refuse anything but what the lock file beside SPEC records.")
-@click.option("--seed", type=int, default=None, help="Seed of the initial weights.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=None, help="Seed of the initial weights.")
 def command(spec: Path, save: Path | None, locked: bool, seed: int | None) -> None:
     """Build the block that the YAML file SPEC names, print it, and save it if asked to."""
     import torch

@@ -1,5 +1,6 @@
 """``attnzoo demo``: the main job from spec to picture."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -39,10 +40,13 @@ def command(out: Path, no_picture: bool) -> None:
     except ImportError as error:
         message = f"the picture needs matplotlib ({error}); pip install 'attnzoo[plot]', or use --no-picture"
         raise AttnZooError(message) from error
+    except ValueError as error:
+        message = f"{out}: cannot be drawn ({error}); end the name in .png, .svg or .pdf"
+        raise AttnZooError(message) from error
     click.echo(f"picture  {out}")
 
 
-def _table(results: "list[object]") -> None:
+def _table(results: "Sequence[object]") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

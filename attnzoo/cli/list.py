@@ -14,10 +14,16 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(domain: str | None, plugin: str | None, as_json: bool) -> None:
     """List the blocks of the installed plugins."""
+    from attnzoo.card import fold
+    from attnzoo.errors import NameNotFound, did_you_mean
     from attnzoo.registry import default_registry
 
     registry = default_registry()
-    entries = [e for e in registry.in_domain(domain) if plugin in (None, e.plugin.name)]
+    names = [p.name for p in registry.plugins]
+    if plugin is not None and fold(plugin) not in names:
+        message = f"no plugin named {plugin!r}{did_you_mean(plugin, names)}; see: attnzoo plugins"
+        raise NameNotFound(message)
+    entries = [e for e in registry.in_domain(domain) if plugin is None or fold(plugin) == e.plugin.name]
     if as_json:
         click.echo(json.dumps([_row(e) for e in entries], indent=2))
         return

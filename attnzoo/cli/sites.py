@@ -25,10 +25,14 @@ def command(model: str, grep: str | None, shape: str | None, as_json: bool) -> N
     from attnzoo.surgery import host_modules, probe
     from attnzoo.surgery.tree import site_lines
 
+    try:
+        wanted = re.compile(grep or "")
+    except re.error as error:
+        message = f"{grep!r}: not a regular expression ({error})"
+        raise click.BadParameter(message, param_hint="--grep") from error
     registry = default_registry()
     host = build_host(model, registry)
     seen = probe(host, [name for name, _ in host_modules(host)], shape_of(shape))
-    wanted = re.compile(grep or "")
     lines = [line for line in site_lines(host, seen) if wanted.search(line[0]) or wanted.search(line[1])]
     places = {name: (place, placement_sites(host, place)) for name, place in placements_for(host, registry).items()}
     if as_json:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attnzoo.card import Dialect, fold
-from attnzoo.errors import DialectError, ExpressionError, GoldenError
+from attnzoo.errors import CardError, DialectError, ExpressionError, GoldenError
 from attnzoo.golden.files import GoldenFile
 from attnzoo.registry import Entry, Registry
 from attnzoo.weights.dialects import applies, bind_arguments
@@ -46,9 +46,13 @@ def _bound(golden: GoldenFile, registry: Registry) -> tuple[list[Match], list[st
     """Return the dialects whose signature takes the constructor call, and why others do not."""
     found: list[Match] = []
     problems: list[str] = []
-    for entry, dialect in _candidates(golden, registry):
+    args, kwargs = golden.constructor
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        message = f"{golden.path}: constructor {golden.metadata['constructor']!r}, expected args (a list) and kwargs"
+        raise GoldenError(message)
+    for entry, dialect in _candidates(golden, registry, problems):
         try:
-            bound = bind_arguments(dialect, *golden.constructor)
+            bound = bind_arguments(dialect, args, kwargs)
             if applies(dialect, bound):
                 found.append((entry, dialect, bound))
         except (DialectError, ExpressionError) as error:
@@ -65,12 +69,14 @@ def _is_named_after(path: Path, dialect: Dialect) -> bool:
     return len(parts) > 1 and fold(parts[1]) == fold(dialect.name)
 
 
-def _candidates(golden: GoldenFile, registry: Registry) -> Iterator[tuple[Entry, Dialect]]:
+def _candidates(golden: GoldenFile, registry: Registry, problems: list[str]) -> Iterator[tuple[Entry, Dialect]]:
     for entry in registry:
-        if entry.card.path is not None:
-            for dialect in entry.card.dialects.values():
-                if _fits(golden.metadata, dialect):
-                    yield entry, dialect
+        try:
+            dialects = entry.card.dialects
+        except CardError as error:  # one bad card harms no other block
+            problems.append(str(error))
+            continue
+        yield from ((entry, dialect) for dialect in dialects.values() if _fits(golden.metadata, dialect))
 
 
 def _fits(metadata: Mapping[str, str], dialect: Dialect) -> bool:
