@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -119,9 +120,8 @@ def ratio(ours: Sequence[float], peer: Sequence[float]) -> Ratio:
 
 def quartiles(values: Iterable[float]) -> tuple[float, float, float]:
     """Return the 25 %, 50 % and 75 % values."""
-    ordered = sorted(values)
-    last = len(ordered) - 1
-    return ordered[round(last * 0.25)], ordered[round(last * 0.5)], ordered[round(last * 0.75)]
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, median, high
 
 
 def geometric_mean(values: Iterable[float]) -> float:

@@ -6,6 +6,7 @@ rounding.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -47,9 +48,11 @@ def mean_over_width(x_nchw: Tensor) -> Tensor:
 
 def max_over_pixels(x_nchw: Tensor) -> Tensor:
     """Return the maximum over H and W, ``(N, C)``."""
-    if channels_last_view(x_nchw) is not None or not x_nchw.is_contiguous() or not _tracked(x_nchw):
+    if not _tracked(x_nchw):
         return x_nchw.amax((2, 3))
-    return _max(x_nchw.flatten(2), 2)
+    if channels_last_view(x_nchw) is not None:  # the gradient of a pooling writes to the places alone
+        return F.adaptive_max_pool2d(x_nchw, 1).flatten(1)
+    return _max(x_nchw.flatten(2), 2) if x_nchw.is_contiguous() else x_nchw.amax((2, 3))
 
 
 def max_over_height(x_nchw: Tensor) -> Tensor:

@@ -4,12 +4,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnzoo_vision.ops.query_blocks import attend_by_blocks, attends_by_blocks
+
 
 def attend(query_nld: Tensor, key_nmd: Tensor, value_nme: Tensor, scale: float) -> Tensor:
     """Return softmax attention of one head, ``(N, L, E)``, without forming its ``L x M`` map.
 
     The fused kernels want one width for keys and values, so the narrower is filled with zeros, which changes nothing.
+    Keys much narrower than the values go by blocks of queries instead, where that is quicker.
     """
+    if attends_by_blocks(query_nld, value_nme):
+        return attend_by_blocks(query_nld, key_nmd, value_nme, scale)
     width, value_width = query_nld.shape[-1], value_nme.shape[-1]
     if width < value_width:
         query_nld = F.pad(query_nld, (0, value_width - width))
