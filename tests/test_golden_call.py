@@ -7,7 +7,7 @@ import torch
 
 from attnzoo.card import Dialect
 from attnzoo.golden.call import their_outputs
-from attnzoo.golden.compare import compare
+from attnzoo.golden.compare import Comparison, compare, without_rounding
 from attnzoo.golden.files import GoldenFile
 
 WHOLE = torch.arange(2 * 14 * 3.0).view(2, 14, 3)
@@ -58,3 +58,24 @@ def test_a_gradient_that_is_exactly_zero_may_carry_rounding():
 
 def test_a_wrong_small_tensor_is_not_let_off():
     assert not compare("output", torch.full((3,), 1e-4), torch.full((3,), 2e-4)).ok
+
+
+def test_rounding_is_what_float64_brings_within_the_tolerance():
+    over, exact = Comparison("output", 9e-5, 2e-5), Comparison("output", 1e-7, 2e-5)
+    (kept,) = without_rounding([over], lambda: [exact])
+    assert (kept.ok, kept.error, kept.note) == (True, 1e-7, "in float64")
+
+
+def test_an_error_far_over_the_tolerance_is_no_rounding():
+    over = Comparison("output", 1e-2, 2e-5)
+    assert without_rounding([over], lambda: [Comparison("output", 0.0, 2e-5)]) == [over]
+
+
+def test_a_difference_that_float64_has_too_is_kept():
+    over = Comparison("output", 9e-5, 2e-5)
+    assert without_rounding([over], lambda: [over]) == [over]
+
+
+def test_a_block_without_float64_keeps_its_result():
+    over = Comparison("output", 9e-5, 2e-5)
+    assert without_rounding([over], lambda: 1 / 0) == [over]

@@ -1,18 +1,20 @@
 """Verify a block against a golden file: build, load, call, compare."""
 
 import copy
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from attnzoo.arguments import full_arguments
 from attnzoo.card import Dialect
 from attnzoo.errors import AttnZooError, DialectError
 from attnzoo.golden.call import dotted, name_of, our_inputs, our_maps, result_names, their_outputs
-from attnzoo.golden.compare import Comparison, compare, compare_gradients, compare_maps
+from attnzoo.golden.compare import Comparison, compare, compare_gradients, compare_maps, without_rounding
 from attnzoo.golden.files import GoldenFile, read_golden
 from attnzoo.golden.match import find_dialects
 from attnzoo.registry import Entry, Registry
@@ -66,7 +68,8 @@ def _verdict(golden: GoldenFile, entry: Entry, dialect: Dialect, bound: Mapping[
     try:
         shapes = {k: list(v.shape) for k, v in golden.groups["state"].items()}
         arguments = our_arguments(dialect, bound, golden.call, shapes)
-        comparisons = _compare_all(golden, entry, dialect, bound, arguments)
+        compared = functools.partial(_compare_all, golden, entry, dialect, bound, arguments)
+        comparisons = without_rounding(compared(torch.float32), functools.partial(compared, torch.float64))
     except AttnZooError as error:
         return Verdict(path, block, dialect_name, arguments, problem=str(error))
     except Exception as error:
@@ -77,17 +80,22 @@ def _verdict(golden: GoldenFile, entry: Entry, dialect: Dialect, bound: Mapping[
 
 
 def _compare_all(
-    golden: GoldenFile, entry: Entry, dialect: Dialect, bound: Mapping[str, Any], arguments: Mapping[str, Any]
+    golden: GoldenFile,
+    entry: Entry,
+    dialect: Dialect,
+    bound: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    dtype: torch.dtype,
 ) -> list[Comparison]:
     cls = entry.card.load_class()
     module = cls(**arguments)
     steps = translation(dialect, full_arguments(cls, arguments), {k: v.shape for k, v in module.state_dict().items()})
     load_foreign(module, steps, golden.groups["state"], dialect.ignore, entry.id)
-    module.train(golden.metadata.get("mode", "").startswith("train"))
+    module.to(dtype).train(golden.metadata.get("mode", "").startswith("train"))
     twin = copy.deepcopy(module)
     method = getattr(module, dialect.call.get("method", "forward"))
     names = {**bound, **golden.call, "call": golden.call}
-    leaves = {k: v.requires_grad_() if v.is_floating_point() else v for k, v in golden.groups["input"].items()}
+    leaves = {k: _leaf(v, dtype) if v.is_floating_point() else v for k, v in golden.groups["input"].items()}
     inputs = our_inputs(golden, dialect, method, leaves, names)
     names |= {name_of("input", k): v for k, v in leaves.items()}
     result = module(**inputs) if method == module.forward else method(**inputs)
@@ -102,6 +110,10 @@ def _compare_all(
         state = module.state_dict()
         comparisons += [compare(f"buffer.{k}", state[k], v) for k, v in after.items() if _is_buffer(module, k)]
     return comparisons
+
+
+def _leaf(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.detach().to(dtype, copy=True).requires_grad_()
 
 
 def load_foreign(
