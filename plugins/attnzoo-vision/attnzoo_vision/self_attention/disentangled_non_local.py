@@ -39,6 +39,7 @@ class DisentangledNonLocal(nn.Module):
         hidden_channels: Channels R of queries and keys; half of ``channels`` if left out.
         whiten: What is taken from queries and keys: ``channel`` subtracts the mean over positions, ``position`` over
             channels, ``layer`` over both, ``batch-layer`` over the batch too; ``-std`` also divides by the deviation.
+            A list is applied in its order; one batch norm at most.
         temperature: Divisor of the logits beside ``sqrt(R)``.
         pool_size: Window of the max pooling of keys and values.
         pairwise: Keep the pairwise term; without it the unary term is all.
@@ -65,7 +66,7 @@ class DisentangledNonLocal(nn.Module):
         channels: int,
         *,
         hidden_channels: int | None = None,
-        whiten: Whiten = "channel",
+        whiten: Whiten | list[Whiten] = "channel",
         temperature: float = 0.05,
         pool_size: int = 1,
         pairwise: bool = True,
@@ -75,13 +76,15 @@ class DisentangledNonLocal(nn.Module):
     ) -> None:
         super().__init__()
         at_least("DisentangledNonLocal", 1, channels=channels, hidden_channels=hidden_channels, pool_size=pool_size)
-        one_of("DisentangledNonLocal", "whiten", whiten, Whiten.__args__)  # type: ignore[attr-defined]
+        kinds = [whiten] if isinstance(whiten, str) else list(whiten)
+        for kind in kinds:
+            one_of("DisentangledNonLocal", "whiten", kind, Whiten.__args__)  # type: ignore[attr-defined]
         one_of("DisentangledNonLocal", "unary", unary, Unary.__args__)  # type: ignore[attr-defined]
         one_of("DisentangledNonLocal", "output", output, Output.__args__)  # type: ignore[attr-defined]
         hidden = max(1, channels // 2) if hidden_channels is None else hidden_channels
-        _check_combination(whiten, unary, "project" in output and hidden != channels, pairwise)
+        _check_combination(kinds, unary, "project" in output and hidden != channels, pairwise)
         projected = "project" in output
-        self.whiten, self.pool_size, self.unary, self.eps = whiten, pool_size, unary, eps
+        self.whiten, self.pool_size, self.unary, self.eps = tuple(kinds), pool_size, unary, eps
         self.scale = hidden**-0.5 / temperature
         self.query = nn.Linear(channels, hidden) if pairwise else None
         self.key = nn.Linear(channels, hidden) if pairwise else None
@@ -89,8 +92,7 @@ class DisentangledNonLocal(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1)) if pairwise else None
         self.mask = nn.Linear(channels, 1) if unary not in ("none", "query") else None
         self.transform = _transform(channels, hidden, eps) if unary == "transform" else None
-        affine = whiten == "batch-norm-affine"
-        normed = "norm" in whiten and pairwise
+        normed, affine = pairwise and any("norm" in kind for kind in kinds), "batch-norm-affine" in kinds
         self.query_norm = nn.BatchNorm1d(hidden, affine=affine) if normed else None
         self.key_norm = nn.BatchNorm1d(hidden, affine=affine) if normed else None
         self.out = nn.Linear(hidden, channels, bias=False) if projected else None
@@ -140,14 +142,15 @@ class DisentangledNonLocal(nn.Module):
             return None, None, value_nme, None
         query_nlr = project(x_nchw, self.query.weight, self.query.bias)
         key_nmr = project(key_nchw, self.key.weight, self.key.bias)
-        if self.query_norm is not None and self.key_norm is not None:
-            query_nlr = self.query_norm(query_nlr.transpose(1, 2)).transpose(1, 2)
-            key_nmr = self.key_norm(key_nmr.transpose(1, 2)).transpose(1, 2)
-        if self.whiten not in WHITENINGS:
-            return query_nlr, key_nmr, value_nme, None
-        query_nlr, mean_n1r = whiten(query_nlr, self.whiten, self.eps)
-        if "std" in self.whiten or self.whiten == "position":
-            key_nmr = whiten(key_nmr, self.whiten, self.eps)[0]
+        mean_n1r = None
+        for kind in self.whiten:
+            if kind in WHITENINGS:
+                query_nlr, mean_n1r = whiten(query_nlr, kind, self.eps)
+                if len(self.whiten) > 1 or "std" in kind or kind == "position":
+                    key_nmr = whiten(key_nmr, kind, self.eps)[0]
+            elif self.query_norm is not None and self.key_norm is not None:
+                query_nlr = self.query_norm(query_nlr.transpose(1, 2)).transpose(1, 2)
+                key_nmr = self.key_norm(key_nmr.transpose(1, 2)).transpose(1, 2)
         return query_nlr, key_nmr, value_nme, mean_n1r
 
     def _unary(
@@ -182,10 +185,13 @@ def _transform(channels: int, hidden: int, eps: float) -> nn.Sequential:
     )
 
 
-def _check_combination(whiten: str, unary: str, narrow: bool, pairwise: bool) -> None:
+def _check_combination(kinds: list[Whiten], unary: str, narrow: bool, pairwise: bool) -> None:
     message = ""
-    if "query" in unary and (whiten not in ("channel", "layer") or not pairwise):
-        message = f"unary={unary!r} needs pairwise=True and whiten='channel' or 'layer'; found whiten={whiten!r}"
+    means = [kind for kind in kinds if kind in WHITENINGS]
+    if sum("norm" in kind for kind in kinds) > 1:
+        message = f"whiten={kinds} has two batch norms; keep one"
+    elif "query" in unary and (means[-1:] not in (["channel"], ["layer"]) or not pairwise):
+        message = f"unary={unary!r} needs pairwise=True and whiten='channel' or 'layer'; found whiten={kinds}"
     elif unary == "transform" and narrow:
         message = "unary='transform' has the channels of the input, projected values hidden_channels; make them equal"
     elif unary == "none" and not pairwise:
