@@ -160,19 +160,11 @@ def cell(
     x = torch.randn(shape)
     if not case.tokens:
         x = x.contiguous(memory_format=LAYOUTS[layout])
-    steps = {}
-    for name, form in forms.items():
-        step = (forward_step if mode == "forward" else backward_step)(form, x)
-        try:
-            result = step()
-        except Exception as error:  # a peer that cannot run there is named, not measured
-            if name == "ours":
-                raise
-            record.setdefault("fails", {})[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
-            continue
-        steps[name] = step
-        if name == "plain" and mode == "forward":
-            record["difference"] = difference(steps["ours"](), result)
+    steps = steps_of(forms, x, mode, record)
+    if len(steps) == 1 and not options.compiled and case.name in PLAIN:
+        steps |= steps_of({"plain": Plain(PLAIN[case.name], forms["ours"])}, x, mode, record)
+    if mode == "forward" and "plain" in steps:
+        record["difference"] = difference(steps["ours"](), steps["plain"]())
     seconds = interleave(steps, clock=options.clock, rounds=options.rounds)
     ratios = {name: ratio(seconds["ours"], seconds[name]) for name in steps if name != "ours"}
     if ratios:
@@ -183,6 +175,21 @@ def cell(
         record["memory"] = {name: round(peak_bytes(step) / unit, 2) for name, step in steps.items()}
     show(record)
     return record
+
+
+def steps_of(forms: Mapping[str, Any], x: Tensor, mode: str, record: dict[str, Any]) -> dict[str, Step]:
+    """Return the steps of the forms that run; a peer that cannot run there is named in the record."""
+    steps = {}
+    for name, form in forms.items():
+        try:
+            step = (forward_step if mode == "forward" else backward_step)(form, x)
+            step()
+            steps[name] = step
+        except RuntimeError as error:
+            if name == "ours":
+                raise
+            record.setdefault("fails", {})[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+    return steps
 
 
 def forward_step(form: Any, x: Tensor) -> Step:

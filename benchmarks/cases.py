@@ -78,11 +78,11 @@ def _outlook(c: int, h: int) -> nn.Module:
 
 
 def _halo(c: int, h: int) -> nn.Module:
-    return _class("timm.layers", "HaloAttn", c, block_size=8 if h % 8 == 0 else 7)
+    return _class("timm.layers.halo_attn", "HaloAttn", c, block_size=8 if h % 8 == 0 else 7)
 
 
 def _bottleneck(c: int, h: int) -> nn.Module:
-    return _class("timm.layers", "BottleneckAttn", c, feat_size=(h, h))
+    return _class("timm.layers.bottleneck_attn", "BottleneckAttn", c, feat_size=(h, h))
 
 
 def _split(c: int, h: int) -> nn.Module:
@@ -114,7 +114,7 @@ CASES = (
     Case("split-attention", channels(), {"timm": _split}, _TWENTY_EIGHT),
     Case("srm", channels()),
     Case("bam", channels(dilation=1), {"fightingcv": fcv("BAM", "BAMBlock", dia_val=1)}),
-    Case("cbam", channels(bias=False), {"timm": timm("CbamModule")}),
+    Case("cbam", channels(bias=False), {"timm": timm("CbamModule", "timm.layers.cbam")}),
     Case("light-cbam", channels(), {"timm": timm("LightCbamModule", "timm.layers.cbam")}),
     Case("coordinate-attention", hidden(1 / 24), {"timm": timm("CoordAttn", _COORD)}),
     Case("ela", channels()),
@@ -148,7 +148,12 @@ CASES = (
         {"timm": _halo},
         _TWENTY_EIGHT,
     ),
-    Case("lambda-layer", channels(kernel_size=9), {"timm": timm("LambdaLayer")}, _TWENTY_EIGHT),
+    Case(
+        "lambda-layer",
+        channels(kernel_size=9),
+        {"timm": timm("LambdaLayer", "timm.layers.lambda_layer")},
+        _TWENTY_EIGHT,
+    ),
     Case(
         "outlook-attention",
         lambda c, h: {"embed_dim": c, "num_heads": max(1, c // 32)},

@@ -56,7 +56,9 @@ class SCSE(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the larger (or the sum) of the two scaled maps."""
         weights = self.attention(x_nchw)
-        by_channel_nchw = x_nchw * weights["channel"]
-        if self.combine == "max":
-            return torch.maximum(by_channel_nchw, x_nchw * weights["spatial"])
-        return by_channel_nchw + x_nchw * weights["spatial"]
+        if self.combine == "sum":
+            return x_nchw * (weights["channel"] + weights["spatial"])
+        by_channel_nchw, by_pixel_nchw = x_nchw * weights["channel"], x_nchw * weights["spatial"]
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return torch.maximum(by_channel_nchw, by_pixel_nchw)
+        return torch.maximum(by_channel_nchw, by_pixel_nchw, out=by_channel_nchw)

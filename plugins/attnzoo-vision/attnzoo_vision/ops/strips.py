@@ -24,10 +24,12 @@ def project_strip(layer: nn.Linear, x_ncl: Tensor) -> Tensor:
 
 def scale_by_strips(x_nchw: Tensor, height_nch: Tensor, width_ncw: Tensor) -> Tensor:
     """Return ``x_nchw`` times the weights of its rows and of its columns."""
-    scaled_nchw = x_nchw * width_ncw[:, :, None, :]
-    if torch.is_grad_enabled():
-        return scaled_nchw * height_nch[:, :, :, None]
-    return scaled_nchw.mul_(height_nch[:, :, :, None])
+    width_nc1w, height_nch1 = width_ncw[:, :, None, :], height_nch[:, :, :, None]
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return x_nchw * width_nc1w * height_nch1
+    if x_nchw.is_contiguous() and width_ncw.is_contiguous() and width_ncw.dtype == x_nchw.dtype:
+        return (width_nc1w * height_nch1).mul_(x_nchw)  # reads the map once
+    return (x_nchw * width_nc1w).mul_(height_nch1)
 
 
 def normalize_strip(norm: nn.GroupNorm, x_ncl: Tensor) -> Tensor:
