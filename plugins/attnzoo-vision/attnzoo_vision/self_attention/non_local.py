@@ -35,8 +35,9 @@ class NonLocal(nn.Module):
         scale: Factor of the logits in the softmax; ``hidden_channels ** -0.5`` (gaussian: 1) if left out.
         pool_size: Max pooling of keys and values: one size for all spatial axes, or one for each; 1 pools nothing.
         pool_first: Pool before the projections phi and g (as the authors do) instead of behind them.
-        norm: What follows the output projection: ``batch`` norm, ``layer`` norm over C and all positions without
-            weights, or ``none``.
+        norm: What follows the output projection: ``batch`` norm, ``group`` norm, ``layer`` norm over C and all
+            positions without weights, or ``none``.
+        groups: Groups of the group norm.
         out_bias: Give the output projection a bias.
         eps: Constant in the norm.
         momentum: Weight of the new statistics in the running ones of the batch norm.
@@ -45,7 +46,8 @@ class NonLocal(nn.Module):
         ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, T, H, W)`` to the same; each axis at least as long as its pool size.
 
     Raises:
-        ValueError: ``mode`` or ``norm`` is none of its choices, or a size is below 1.
+        ValueError: ``mode`` or ``norm`` is none of its choices, a size is below 1, or ``groups`` does not divide
+            ``channels``.
 
     Source:
         Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv:1711.07971, eq. 1-6. Authors' code:
@@ -63,15 +65,16 @@ class NonLocal(nn.Module):
         scale: float | None = None,
         pool_size: int | list[int] = 1,
         pool_first: bool = True,
-        norm: Literal["batch", "layer", "none"] = "batch",
+        norm: Literal["batch", "group", "layer", "none"] = "batch",
+        groups: int = 32,
         out_bias: bool = True,
         eps: float = 1e-5,
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
         one_of("NonLocal", "mode", mode, ("embedded_gaussian", "gaussian", "dot_product", "concatenation"))
-        one_of("NonLocal", "norm", norm, ("batch", "layer", "none"))
-        at_least("NonLocal", 1, channels=channels, hidden_channels=hidden_channels, pool_size=pool_size)
+        one_of("NonLocal", "norm", norm, ("batch", "group", "layer", "none"))
+        at_least("NonLocal", 1, channels=channels, hidden_channels=hidden_channels, pool_size=pool_size, groups=groups)
         hidden = max(1, channels // 2) if hidden_channels is None else hidden_channels
         self.mode = mode
         self.scale = (1.0 if mode == "gaussian" else hidden**-0.5) if scale is None else scale
@@ -84,7 +87,11 @@ class NonLocal(nn.Module):
         self.g = nn.Linear(channels, hidden)
         self.pair = nn.Linear(2 * hidden, 1, bias=False) if mode == "concatenation" else None
         self.out = nn.Linear(hidden, channels, bias=out_bias)
-        self.norm = _BatchNorm(channels, eps=eps, momentum=momentum) if norm == "batch" else None
+        self.norm: _BatchNorm | nn.GroupNorm | None = None
+        if norm == "group":
+            self.norm = nn.GroupNorm(groups, channels, eps=eps)
+        elif norm == "batch":
+            self.norm = _BatchNorm(channels, eps=eps, momentum=momentum)
         self.layer_norm = norm == "layer"
         self.reset_parameters()
 
@@ -103,7 +110,7 @@ class NonLocal(nn.Module):
     def forward(self, x_ncs: Tensor) -> Tensor:
         """Return ``x_ncs`` plus the projected weighted sums."""
         y_nlr = self._sum(x_ncs)
-        if self.norm is not None and not self.training:
+        if isinstance(self.norm, _BatchNorm) and not self.training:
             scale_c, shift_c = scale_and_shift(self.norm)
             if self.out.bias is not None:
                 shift_c = shift_c + self.out.bias * scale_c
