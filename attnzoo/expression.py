@@ -17,13 +17,24 @@ __all__ = ["evaluate", "names_in", "parse_signature"]
 
 _MAX_LENGTH = 1000
 _MAX_POWER = 64
+_MAX_BITS = 256
 
 
 def _power(base: Any, exponent: Any) -> Any:
     if isinstance(exponent, int | float) and abs(exponent) > _MAX_POWER:
         message = f"exponent {exponent!r} is beyond {_MAX_POWER}"
         raise ExpressionError(message)
+    if isinstance(base, int) and base.bit_length() > _MAX_BITS:
+        message = f"a base of {base.bit_length()} bits is beyond {_MAX_BITS}"
+        raise ExpressionError(message)
     return base**exponent
+
+
+def _remainder(left: Any, right: Any) -> Any:
+    if isinstance(left, str):
+        message = "only numbers and tensors have a remainder"
+        raise ExpressionError(message)
+    return left % right
 
 
 def _multiply(left: Any, right: Any) -> Any:
@@ -39,7 +50,7 @@ _BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mult: _multiply,
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
+    ast.Mod: _remainder,
     ast.Pow: _power,
 }
 _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -164,7 +175,7 @@ def evaluate(text: str, names: Mapping[str, Any]) -> Any:
 
 def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
     match node:
-        case ast.Constant(value=value):
+        case ast.Constant(value=str() | int() | float() | None as value):
             return value
         case ast.Name(id=name):
             return _lookup(name, names)
@@ -250,6 +261,10 @@ def parse_signature(text: str) -> dict[str, Any]:
         message = f"signature {text!r}: not a list of parameters"
         raise ExpressionError(message)
     spec = function.args
+    names = [a.arg for a in [*spec.posonlyargs, *spec.args, *spec.kwonlyargs]]
+    if spec.vararg or spec.kwarg or len(set(names)) < len(names):
+        message = f"signature {text!r}: with * or a name given twice, expected every parameter once by its name"
+        raise ExpressionError(message)
     result: dict[str, Any] = {a.arg: inspect.Parameter.empty for a in [*spec.posonlyargs, *spec.args, *spec.kwonlyargs]}
     positional = [*spec.posonlyargs, *spec.args]
     try:

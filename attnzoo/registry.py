@@ -168,13 +168,13 @@ def _holder() -> _Holder:
     return _Holder()
 
 
-def default_registry(discoverer: Callable[[], Sequence[Plugin]] = discover) -> Registry:
+def default_registry(discoverer: Callable[[], Sequence[Plugin]] | None = None) -> Registry:
     """Return this process's registry; the installed plugins are discovered when it is first asked for."""
     holder = _holder()
     if holder.registry is None:
         with holder.lock:
             if holder.registry is None:
-                holder.registry = Registry(tuple(discoverer()))
+                holder.registry = Registry(tuple((discoverer or discover)()))
             return holder.registry
     return holder.registry
 

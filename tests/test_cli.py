@@ -27,6 +27,10 @@ def test_help_lists_every_command():
             assert f"  {path.stem}" in text, path.stem
 
 
+def test_help_works_after_another_command_of_the_same_process():
+    assert run("list").exit_code == run("--help").exit_code == 0
+
+
 def test_a_wrong_command_has_near_matches():
     result = run("lisst")
     assert result.exit_code == 2

@@ -67,3 +67,24 @@ def test_a_signature_has_names_and_literal_defaults():
 def test_a_signature_that_is_none_is_refused(text):
     with pytest.raises(ExpressionError):
         parse_signature(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("((((9**64)**64)**64)**64)", "a base of 12985 bits is beyond 256"),
+        ("'%1000000000d' % 5", "only numbers and tensors have a remainder"),
+        ("b'x'", "Constant is not part of expressions"),
+        ("1j", "Constant is not part of expressions"),
+    ],
+)
+def test_expressions_cannot_grow_without_bound(text, reason):
+    with pytest.raises(ExpressionError) as caught:
+        evaluate(text, {})
+    assert str(caught.value) == f"expression {text!r}: {reason}"
+
+
+@pytest.mark.parametrize("text", ["*a", "**k", "a, *, b, **k", "a, a"])
+def test_a_signature_with_open_or_repeated_parameters_is_refused(text):
+    with pytest.raises(ExpressionError, match="expected every parameter once by its name"):
+        parse_signature(text)
