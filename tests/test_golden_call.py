@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from attnzoo.card import Dialect
 from attnzoo.golden.call import their_outputs
 from attnzoo.golden.compare import Comparison, compare, without_rounding
-from attnzoo.golden.files import GoldenFile
+from attnzoo.golden.files import GoldenFile, read_golden
 
 WHOLE = torch.arange(2 * 14 * 3.0).view(2, 14, 3)
 
@@ -79,3 +80,19 @@ def test_a_difference_that_float64_has_too_is_kept():
 def test_a_block_without_float64_keeps_its_result():
     over = Comparison("output", 9e-5, 2e-5)
     assert without_rounding([over], lambda: 1 / 0) == [over]
+
+
+@pytest.mark.parametrize(
+    "prefix", ["state_after", "after", "output.state", "output.after", "state.after", "buffer_after"]
+)
+def test_buffers_after_the_step_are_known_under_any_prefix(tmp_path, prefix):
+    tensors = {"input": torch.zeros(1), "output": torch.zeros(1), "output.state": torch.ones(1)}
+    tensors |= {"state.bn.weight": torch.ones(2), "state.bn.running_mean": torch.zeros(2)}
+    tensors |= {f"{prefix}.bn.running_mean": torch.ones(2), "grad_state.bn.weight": torch.ones(2)}
+    path = tmp_path / "block--reference--a.safetensors"
+    save_file(tensors, path, metadata={"constructor": "{}"})
+    golden = read_golden(path)
+    assert list(golden.after) == ["bn.running_mean"]
+    assert golden.after["bn.running_mean"].sum() == 2
+    assert set(golden.groups["state"]) == {"bn.weight", "bn.running_mean"}
+    assert set(golden.groups["output"]) == {"", "state"}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attnzoo.card import Dialect
 from attnzoo.errors import DialectError
-from attnzoo.expression import evaluate
+from attnzoo.expression import evaluate, names_in
 from attnzoo.golden.files import GoldenFile
 
 __all__ = ["dotted", "name_of", "our_inputs", "our_maps", "result_names", "their_outputs"]
@@ -24,7 +24,8 @@ def our_inputs(
     parameters = list(inspect.signature(method).parameters)
     if table:
         values = {**names, **{name_of("input", k): v for k, v in leaves.items()}}
-        missing = {name_of("input", k): None for k in ("", "mask", "key", "value", "query", *map(str, range(8)))}
+        used = {name for expression in table.values() for name in names_in(str(expression))}
+        missing = dict.fromkeys(name for name in used if name.partition("_")[0] == "input")
         chosen = {_parameter(parameters, k): evaluate(str(v), {**missing, **values}) for k, v in table.items()}
         return {k: v for k, v in chosen.items() if v is not None}
     inputs: dict[str, Any] = {}

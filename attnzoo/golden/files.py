@@ -60,13 +60,30 @@ def read_golden(path: Path | str) -> GoldenFile:
     groups: dict[str, dict[str, Tensor]] = {g: {} for g in _GROUPS}
     after: dict[str, Tensor] = {}
     state = {k.partition(".")[2] for k in tensors if k.startswith("state.")}
+    later = _later(state)
     for key, tensor in tensors.items():
         group, _, name = key.partition(".")
-        if group in groups and not (group == "output" and name.startswith("state.") and name[6:] in state):
+        if name in later if group == "state" else group == "output" and _after_key(name, state) != name:
+            after[_after_key(name, state - later)] = tensor
+        elif group in groups:
             groups[group][name] = tensor
         elif "grad" not in group:
-            after[_after_key(key, state)] = tensor
+            after[_after_key(key, state - later)] = tensor
     return GoldenFile(path, metadata, groups, after)
+
+
+def _later(state: Iterable[str]) -> set[str]:
+    """Return the keys like ``after.bn.running_mean`` among those of ``state.``: one prefix, before buffers also there.
+
+    A submodule with the same names is told apart by its parameters.
+    """
+    state = set(state)
+    for prefix in {key.partition(".")[0] for key in state}:
+        keys = {key for key in state if key.startswith(f"{prefix}.")}
+        rest = {key.partition(".")[2] for key in keys}
+        if keys and rest <= state - keys and not any(key.endswith(("weight", "bias")) for key in keys):
+            return keys
+    return set()
 
 
 def _after_key(key: str, state: Iterable[str]) -> str:
