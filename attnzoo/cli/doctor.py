@@ -46,14 +46,14 @@ def _row(plugin: Any) -> dict[str, Any]:
         "distribution": plugin.distribution,
         "version": plugin.version,
         "status": plugin.status,
-        "blocks": [f"{plugin.name}/{c.name}" for c in plugin.cards],
+        "blocks": sorted({f"{plugin.name}/{c.name}" for c in plugin.cards}),
         "error": plugin.error,
     }
 
 
 def _print(plugins: list[Any], problems: list[Any]) -> None:
     for plugin in plugins:
-        state = plugin.status if plugin.status != "ok" else f"{len(plugin.cards)} blocks"
+        state = plugin.status if plugin.status != "ok" else f"{len({c.name for c in plugin.cards})} blocks"
         click.echo(f"plugin {plugin.name} ({plugin.distribution} {plugin.version}): {state}")
     for problem in problems:
         click.echo(f"problem: {problem.subject}: {problem.found}")

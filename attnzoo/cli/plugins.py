@@ -24,7 +24,7 @@ def command(show_all: bool, as_json: bool) -> None:
             "distribution": p.distribution,
             "version": p.version,
             "status": p.status,
-            "blocks": len(p.cards),
+            "blocks": len({c.name for c in p.cards}),
             "milliseconds": round(p.seconds * 1000, 1),
             "module": p.module,
             "from": where_from(p.distribution),

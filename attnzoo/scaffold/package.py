@@ -120,7 +120,7 @@ def card_text(card: Card) -> str:
         f"domain: {card.domain}",
         f"shape: {json.dumps(card.shape)}",
         *([f"axes: {_flow(card.axes)}"] if card.axes else []),
-        *([f"maps: {_flow(card.maps)}"] if card.maps else []),
+        *(["maps: {" + ", ".join(f"{k}: {json.dumps(v)}" for k, v in card.maps.items()) + "}"] if card.maps else []),
         f"example: {_flow(card.example)}",
     ]
     return "\n".join(lines) + "\n"

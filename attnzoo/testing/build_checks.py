@@ -28,7 +28,7 @@ def builds_from_yaml(subject: Subject) -> None:
     if subject.card.cls is not None:
         registry = Registry().with_card(subject.card)
         name = f"local/{subject.card.name}"
-    spec = BlockSpec(name, dict(subject.arguments))
+    spec = BlockSpec(name, dict(subject.arguments), version=subject.card.version)
     again = read_spec_text(write_spec(spec), "<card example>")
     if again != spec:
         raise CheckFailure(f"the spec {spec} came back from YAML as {again}", mend="use plain YAML values as arguments")
@@ -67,7 +67,7 @@ def save_and_load(subject: Subject) -> None:
     block, inputs = subject.build(), subject.inputs(subject.sizes())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "block.safetensors"
-        save_block(block, path, BlockSpec(name, dict(subject.arguments)), registry)
+        save_block(block, path, BlockSpec(name, dict(subject.arguments), version=subject.card.version), registry)
         again = load_block(path, registry).eval()
     _expect_equal(subject, block, again, "saved and loaded", inputs)
 

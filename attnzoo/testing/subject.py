@@ -115,19 +115,25 @@ class Subject:
 
 
 def subjects_of(registry: Registry, plugin: str | None = None, block: str | None = None) -> list[Subject]:
-    """Return the subjects of a registry: one for each example of each card."""
-    entries = [registry.find(block)] if block else list(registry)
-    return [s for e in entries if plugin in (None, e.plugin.name) for s in subjects_of_entry(e)]
+    """Return the subjects of a registry: one for each example of each card, those of older contract versions too."""
+    newest = [registry.find(block)] if block else list(registry)
+    wanted = [e for e in newest if plugin in (None, e.plugin.name)]
+    return [s for e in wanted for s in (*subjects_of_entry(e), *_older(e))]
 
 
-def subjects_of_entry(entry: Entry) -> list[Subject]:
+def subjects_of_entry(entry: Entry, mark: str = "") -> list[Subject]:
     """Return one subject for each example of a card."""
     cls = entry.card.load_class()
     examples = [entry.card.example, *entry.card.examples]
     return [
-        Subject(entry.id + (f"#{number}" if number else ""), entry.card, cls, arguments)
+        Subject(entry.id + mark + (f"#{number}" if number else ""), entry.card, cls, arguments)
         for number, arguments in enumerate(examples)
     ]
+
+
+def _older(entry: Entry) -> list[Subject]:
+    cards = [c for c in entry.plugin.cards if c.name == entry.card.name and c is not entry.card]
+    return [s for c in cards for s in subjects_of_entry(Entry(c, entry.plugin), f"#v{c.version}")]
 
 
 def tensors_of(result: Any) -> tuple[Tensor, ...]:

@@ -57,8 +57,8 @@ def plugins_page(catalogue: Catalogue) -> str:
         "<!-- Written by docs/tools/plugins.py from registry.yaml. -->",
         "# Plugins",
         "Plugins that attnzoo knows, installed or not. `attnzoo search TERM` looks through them, and a block that is "
-        "not installed is answered with the line that installs it. Installing one runs its code: read it first, or name in "
-        "`attnzoo.toml` the plugins that a project may load ([trust](trust.md)).",
+        "not installed is answered with the line that installs it. Installing one runs its code: read it first, or "
+        "name in `attnzoo.toml` the plugins that a project may load ([trust](trust.md)).",
     ]
     for plugin in catalogue.plugins:
         parts.append(f"## {plugin.name}")
