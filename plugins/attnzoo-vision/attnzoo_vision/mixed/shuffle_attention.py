@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import mean_over
 from attnzoo_vision.ops.pooling import is_channels_last
+from attnzoo_vision.ops.shuffled_gates import shuffled_gates
 
 
 class ShuffleAttention(nn.Module):
@@ -59,9 +60,13 @@ class ShuffleAttention(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the weighted channels of ``x_nchw``, shuffled."""
-        if is_channels_last(x_nchw):  # groups of channels lie apart there; two copies cost less than working on them
-            return self._shuffled(x_nchw.contiguous()).contiguous(memory_format=torch.channels_last)
-        return self._shuffled(x_nchw)
+        if not is_channels_last(x_nchw):
+            return self._shuffled(x_nchw)
+        eager = not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
+        if eager and x_nchw.device.type == "cpu" and x_nchw.dtype in (torch.float32, torch.float64):
+            affine = (self.channel_weight, self.channel_bias, *self._pixel_affine())
+            return shuffled_gates(x_nchw, affine, self.groups, self.norm.eps)
+        return self._shuffled(x_nchw.contiguous()).contiguous(memory_format=torch.channels_last)
 
     def _shuffled(self, x_nchw: Tensor) -> Tensor:
         first, second = self._halves(x_nchw)
@@ -87,8 +92,10 @@ class ShuffleAttention(nn.Module):
 
     def _pixel_gate(self, x_ngkhw: Tensor) -> Tensor:
         """Return the weights of the pixels; the affine part of the norm and the one after it are one."""
-        slope_k = self.norm.weight * self.pixel_weight
-        offset_k = self.norm.bias * self.pixel_weight + self.pixel_bias
+        slope_k, offset_k = self._pixel_affine()
         n, g, k, h, w = x_ngkhw.shape
         logits_mkhw = torch.group_norm(x_ngkhw.reshape(n * g, k, h, w), k, slope_k, offset_k, self.norm.eps)
         return torch.sigmoid(logits_mkhw).view(n, g, k, h, w)
+
+    def _pixel_affine(self) -> tuple[Tensor, Tensor]:
+        return self.norm.weight * self.pixel_weight, self.norm.bias * self.pixel_weight + self.pixel_bias

@@ -46,7 +46,7 @@ class _Attend(torch.autograd.Function):
         ctx.scale = inputs[3]
 
     @staticmethod
-    def backward(ctx: _Context, grad_nle: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: _Context, grad_nle: Tensor) -> tuple[Tensor | None, ...]:
         query_nld, key_nmd, value_nme, y_nle = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return *_backward(query_nld, key_nmd, value_nme, y_nle, grad_nle, ctx.scale), None

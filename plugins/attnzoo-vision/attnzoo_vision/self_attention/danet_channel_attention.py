@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.gram import gram
 from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
@@ -47,5 +48,4 @@ class DANetChannelAttention(nn.Module):
         if x_nchw.shape[1] != self.channels:
             message = f"DANetChannelAttention: input has {x_nchw.shape[1]} channels, expected channels={self.channels}"
             raise ValueError(message)
-        x_ncl = x_nchw.flatten(2)
-        return torch.softmax(-torch.bmm(x_ncl, x_ncl.transpose(1, 2)), dim=2)
+        return torch.softmax(-gram(x_nchw.flatten(2)), dim=2)

@@ -1,0 +1,29 @@
+"""Products of all pairs of channels of a map."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def gram(x_ncl: Tensor) -> Tensor:
+    """Return ``x x^T``, ``(N, C, C)``; the gradient takes one product of that size instead of two."""
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x_ncl.requires_grad):
+        return torch.bmm(x_ncl, x_ncl.transpose(1, 2))
+    product_ncc: Tensor = _Gram.apply(x_ncl)  # type: ignore[no-untyped-call]
+    return product_ncc
+
+
+class _Gram(torch.autograd.Function):
+    @staticmethod
+    def forward(x_ncl: Tensor) -> Tensor:
+        return torch.bmm(x_ncl, x_ncl.transpose(1, 2))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad_ncc: Tensor) -> Tensor:
+        (x_ncl,) = ctx.saved_tensors
+        return torch.bmm((grad_ncc + grad_ncc.transpose(1, 2)).to(x_ncl.dtype), x_ncl)

@@ -1,0 +1,124 @@
+"""The gates and the shuffle of shuffle attention as one function with a gradient of its own, in either memory layout.
+
+Every sample is worked on while it is in the cache, in the layout that it has, and written straight to its shuffled
+places. With ``d = x - mean_hw(x)`` both gates are ``sigmoid(a d + b)``: in the first half of a channel group ``a`` is 0
+and ``b`` depends on the mean, in the second ``a`` holds the standard deviation.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Affine = tuple[Tensor, Tensor, Tensor, Tensor]  # (K,) each: weight and bias by the mean, slope and offset by the pixel
+
+
+def shuffled_gates(x_nchw: Tensor, affine: Affine, groups: int, eps: float) -> Tensor:
+    """Return the weighted and shuffled channels of a map that is contiguous or channels-last."""
+    y_nchw: Tensor = _ShuffledGates.apply(x_nchw, *affine, groups, eps)  # type: ignore[no-untyped-call]
+    return y_nchw
+
+
+def plain_gates(x_nchw: Tensor, affine: Affine, groups: int, eps: float) -> Tensor:
+    """Return the same by plain operators."""
+    weight_k, bias_k, slope_k, offset_k = affine
+    x_ng2khw = torch.unflatten(x_nchw, 1, (groups, 2, -1))
+    first, second = x_ng2khw[:, :, 0], x_ng2khw[:, :, 1]
+    gate_ngk = torch.sigmoid(first.mean((3, 4)) * weight_k + bias_k)
+    centred = second - second.mean((3, 4), keepdim=True)
+    normal = centred * torch.rsqrt(centred.square().mean((3, 4), keepdim=True) + eps)
+    pixel = torch.sigmoid(normal * slope_k[:, None, None] + offset_k[:, None, None])
+    joined_nchw = torch.stack([first * gate_ngk[..., None, None], second * pixel], dim=2).flatten(1, 3)
+    return torch.unflatten(joined_nchw, 1, (2, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class _ShuffledGates(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_nchw: Tensor, *rest: Any) -> Tensor:
+        affine, groups, eps = rest[:4], rest[4], rest[5]
+        rows, axis = _rows(x_nchw)
+        y_nchw = torch.empty_like(x_nchw)
+        mean_nc = rows.sum(axis + 1) / rows.shape[axis + 1]
+        inverse_nc = torch.stack([_inverse(x, mean, axis, eps) for x, mean in zip(rows, mean_nc, strict=True)])
+        factor_nc, summand_nc = _factors(mean_nc, inverse_nc, affine, groups)
+        for x, mean, factor, summand, y in zip(rows, mean_nc, factor_nc, summand_nc, _rows(y_nchw)[0], strict=True):
+            gate = _gate(x - mean.unsqueeze(axis), factor, summand, axis)
+            torch.mul(_halves(x, axis), _halves(gate, axis), out=_pairs(y, axis))
+        ctx.save_for_backward(x_nchw, *affine, mean_nc, inverse_nc)
+        ctx.groups, ctx.eps = groups, eps
+        return y_nchw
+
+    @staticmethod
+    def backward(ctx: Any, grad_nchw: Tensor) -> tuple[Any, ...]:
+        x_nchw, *affine, mean_nc, inverse_nc = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+            y_nchw = plain_gates(x_nchw, tuple(affine), ctx.groups, ctx.eps)
+            return *torch.autograd.grad(y_nchw, (x_nchw, *affine), grad_nchw, create_graph=True), None, None
+        groups = ctx.groups
+        factor_nc, summand_nc = _factors(mean_nc, inverse_nc, tuple(affine), groups)
+        slope_c = torch.stack([affine[0], torch.zeros_like(affine[0])]).repeat(groups, 1, 1).flatten()
+        out_nchw = torch.empty_like(x_nchw)
+        (rows, axis), out_rows = _rows(x_nchw), _rows(out_nchw)[0]
+        layout = torch.contiguous_format if axis else torch.channels_last
+        grad_rows = _rows(grad_nchw.contiguous(memory_format=layout), axis)[0]
+        sums = []
+        for index, (x, grad, out) in enumerate(zip(rows, grad_rows, out_rows, strict=True)):
+            d = x - mean_nc[index].unsqueeze(axis)
+            gate = _gate(d.clone(), factor_nc[index], summand_nc[index], axis)
+            torch.mul(_pairs(grad, axis), _halves(gate, axis), out=_halves(out, axis))
+            q = gate.neg_().add_(1).mul_(out).mul_(x)
+            sum_c, product_c = q.sum(axis), (q * d).sum(axis)
+            sums.append(torch.stack([sum_c, product_c]))
+            factor, pixels = factor_nc[index], x.shape[axis]
+            turn = factor * inverse_nc[index].square() * product_c / -pixels
+            out.add_(q.mul_(factor.unsqueeze(axis))).add_(d.mul_(turn.unsqueeze(axis)))
+            out.add_(((slope_c - factor) * sum_c / pixels).unsqueeze(axis))
+        return out_nchw, *_affine_gradients(torch.stack(sums, 1), mean_nc, inverse_nc, groups), None, None
+
+
+def _affine_gradients(sums_2nc: Tensor, mean_nc: Tensor, inverse_nc: Tensor, groups: int) -> tuple[Tensor, ...]:
+    sum_nghk, product_nghk, mean_nghk, inverse_nghk = (
+        t.unflatten(1, (groups, 2, -1)) for t in (*sums_2nc, mean_nc, inverse_nc)
+    )
+    weight_nghk, slope_nghk = sum_nghk * mean_nghk, product_nghk * inverse_nghk
+    terms = (weight_nghk[:, :, 0], sum_nghk[:, :, 0], slope_nghk[:, :, 1], sum_nghk[:, :, 1])
+    return tuple(term.sum((0, 1)) for term in terms)
+
+
+def _rows(x_nchw: Tensor, axis: int | None = None) -> tuple[Tensor, int]:
+    """Return the view in memory order, ``(N, C, L)`` or ``(N, L, C)``, and which axis of a sample the pixels are."""
+    if axis == 1 or (axis is None and x_nchw.is_contiguous()):
+        return x_nchw.flatten(2), 1
+    return x_nchw.permute(0, 2, 3, 1).flatten(1, 2), 0
+
+
+def _halves(x: Tensor, axis: int) -> Tensor:
+    """Return the channels of a sample as the first and the second half of them."""
+    halves: Tensor = x.unflatten(1 - axis, (2, -1))
+    return halves
+
+
+def _pairs(y: Tensor, axis: int) -> Tensor:
+    """Return the channels of a shuffled sample in the order of :func:`_halves`."""
+    pairs: Tensor = y.unflatten(1 - axis, (-1, 2)).transpose(1 - axis, 2 - axis)
+    return pairs
+
+
+def _inverse(x: Tensor, mean_c: Tensor, axis: int, eps: float) -> Tensor:
+    """Return one over the standard deviation of each channel."""
+    squared = (x - mean_c.unsqueeze(axis)).square_()
+    return (squared.sum(axis) / x.shape[axis] + eps).rsqrt_()
+
+
+def _factors(mean_nc: Tensor, inverse_nc: Tensor, affine: Affine, groups: int) -> tuple[Tensor, Tensor]:
+    """Return ``a`` and ``b`` of the gates, ``(N, C)`` each."""
+    weight_k, bias_k, slope_k, offset_k = affine
+    mean_nghk, inverse_nghk = (t.unflatten(1, (groups, 2, -1)) for t in (mean_nc, inverse_nc))
+    factor = torch.stack([torch.zeros_like(mean_nghk[:, :, 0]), inverse_nghk[:, :, 1] * slope_k], dim=2)
+    summand = torch.stack([mean_nghk[:, :, 0] * weight_k + bias_k, offset_k.expand_as(mean_nghk[:, :, 1])], dim=2)
+    return factor.flatten(1), summand.flatten(1)
+
+
+def _gate(d: Tensor, factor_c: Tensor, summand_c: Tensor, axis: int) -> Tensor:
+    """Return the weights; ``d`` is overwritten."""
+    return d.mul_(factor_c.unsqueeze(axis)).add_(summand_c.unsqueeze(axis)).sigmoid_()
