@@ -21,3 +21,21 @@ def test_equals_the_formula(shortcut: bool) -> None:
 def test_an_even_kernel_is_refused() -> None:
     with pytest.raises(ValueError, match="SplitELA: kernel_size=4 is not odd; timm uses 7"):
         SplitELA(8, kernel_size=4)
+
+
+def test_norm_and_activation_can_be_chosen() -> None:
+    torch.manual_seed(0)
+    block = SplitELA(6, kernel_size=3, norm="batch", activation="relu")
+    x = torch.randn(2, 6, 5, 7)
+
+    def weight(strip: torch.nn.Module, s: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(torch.relu(F.batch_norm(strip.conv(s), None, None, training=True)))
+
+    expected = x * weight(block.height, x.mean(3))[:, :, :, None] * weight(block.width, x.mean(2))[:, :, None, :]
+    torch.testing.assert_close(block(x), expected)
+    assert block.height.norm.num_batches_tracked == 1
+
+
+def test_an_unknown_norm_is_refused() -> None:
+    with pytest.raises(ValueError, match="SplitELA: norm='layer'"):
+        SplitELA(8, norm="layer")  # type: ignore[arg-type]

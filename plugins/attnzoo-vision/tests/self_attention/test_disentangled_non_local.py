@@ -41,3 +41,23 @@ def test_choices_that_exclude_each_other_are_refused():
     expected = "DisentangledNonLocal: unary='query' needs pairwise=True and whiten='channel' or 'layer'"
     with pytest.raises(ValueError, match=expected):
         DisentangledNonLocal(6, unary="query", whiten="none")
+
+
+def test_whitenings_follow_each_other_in_the_order_of_the_list():
+    torch.manual_seed(0)
+    kinds = ["position", "layer-std"]
+    block = DisentangledNonLocal(6, hidden_channels=4, whiten=kinds, temperature=1.0, unary="none").double()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)
+    x_nlc = torch.randn(2, 20, 6, dtype=torch.float64)
+    query_nlr, key_nlr = block.query(x_nlc), block.key(x_nlc)
+    for kind in kinds:
+        query_nlr, key_nlr = _whitened(query_nlr, kind), _whitened(key_nlr, kind)
+    weight_nlm = torch.softmax(query_nlr @ key_nlr.mT / 2, dim=2)
+    torch.testing.assert_close(block.attention(x_nlc.mT.reshape(2, 6, 5, 4))["pairwise"], weight_nlm)
+
+
+def test_two_batch_norms_are_refused():
+    expected = r"^DisentangledNonLocal: whiten=\['batch-norm', 'batch-norm-affine'\] has two batch norms; keep one$"
+    with pytest.raises(ValueError, match=expected):
+        DisentangledNonLocal(6, whiten=["batch-norm", "batch-norm-affine"])
