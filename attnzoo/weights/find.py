@@ -70,7 +70,7 @@ def find_places(index: NameIndex, registry: Registry) -> Iterator[Place]:
             dialects = list(entry.card.dialects.values())
         except CardError:
             continue
-        for dialect in dialects:
+        for dialect in (d for d in dialects if not d.graph):
             for site in sorted(_sites(dialect, index)):
                 yield Place(site, entry, dialect)
 

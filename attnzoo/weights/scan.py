@@ -217,7 +217,8 @@ def _solved_again(
         solution = solve(entry, entry.card.dialects[name], shapes, given={**_constants(reading, given), **given})
         if solution is not None:
             args = {k: v for k, v in solution.args.items() if k not in given}
-            return Reading(reading.block, (name,), args, solution.untold)
+            untold = {k: v for k, v in reading.untold.items() if k not in given and k not in args}
+            return Reading(reading.block, (name,), args, untold | dict(solution.untold))
     values = ", ".join(f"{k}={v!r}" for k, v in given.items())
     message = f"{checkpoint.path} at {found.site!r}: {reading.block} with {values} does not have these tensors, expected {dict(reading.args)}"
     raise LoadError(message)

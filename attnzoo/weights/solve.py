@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from attnzoo.arguments import parameters_of
 from attnzoo.card import Dialect
 from attnzoo.errors import AttnZooError
 from attnzoo.expression import evaluate, names_in
 from attnzoo.registry import Entry
+from attnzoo.weights.dialects import is_counter
 from attnzoo.weights.foreign import expected_shapes, foreign_report, steps_for
 
 __all__ = ["Solution", "solve"]
@@ -31,6 +33,7 @@ Variable = tuple[str, int | None]  # an argument, and which of its numbers where
 _MAX_BUILDS = 400
 _MAX_CHOICES = 64
 _MAX_CANDIDATES = 20
+_FILLERS = frozenset(["normal_", "uniform_", "fill_", "zero_", "copy_", "erfinv_", "clamp_"])
 _SMALL = tuple(range(1, 13))  # sides of windows, for pairs
 
 
@@ -84,9 +87,18 @@ class _Problem:
         return not (report.missing or report.unexpected)
 
 
+class _NoValues(TorchFunctionMode):
+    """Leaves out what fills tensors with first values: on the meta device there are none, and it takes most of the time."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in _FILLERS:
+            return args[0] if args else next(iter((kwargs or {}).values()))
+        return func(*args, **(kwargs or {}))
+
+
 def _expected(problem: _Problem, args: Mapping[str, Any]) -> Shapes | None:
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _NoValues():
             module = problem.cls(**args)
         return expected_shapes(steps_for(problem.entry, problem.dialect, args, module), module)
     except Exception:
@@ -273,18 +285,22 @@ def _with_choices(
         if n not in optional and type(v := start.get(n, parameters[n].default)) is int
     }
     moving: dict[str, list[Any]] = {}
+    lacking = {k for k in base if k not in problem.shapes and not is_counter(k)}  # names that no option takes away
     for name, values in {**choices, **optional, **numbers}.items():
         now = start.get(name, parameters[name].default)
         found = []
         for value in values:
             sizes = problem.sizes({**start, name: value}) if value != now else base
             changed = sizes is not None and (sizes.keys() != base.keys() if name in numbers else sizes != base)
+            lacking -= set() if sizes is None else lacking - sizes.keys()
             if sizes is not None and (changed or value == now):
                 found.append((value, sizes))
         kept = _first_two(found) if name in optional else _distinct(found)
         if len(kept) > 1:
             kept.sort(key=lambda item: len(item[1].keys() ^ problem.shapes.keys()))
             moving[name] = [v for v, _ in kept]
+    if lacking:
+        return
     for combination in itertools.islice(itertools.product(*moving.values()), _MAX_CHOICES):
         args = {**start, **dict(zip(moving, combination, strict=True))}
         if problem.same_names(args):
