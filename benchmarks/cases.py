@@ -162,7 +162,7 @@ CASES = (
         tokens=True,
     ),
     Case("bat", channels(), {"timm": timm("BatNonLocalAttn")}),
-    Case("double-attention", channels(), {"fightingcv": _double}),
+    Case("double-attention", channels(residual=False), {"fightingcv": _double}),
     Case("double-attention-positions", channels()),
     Case("cot-layer", channels(), {}, _TWENTY_EIGHT),
     Case("temporal-adaptive-module", channels(num_frames=8)),

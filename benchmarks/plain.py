@@ -404,7 +404,7 @@ def double_attention(block: Block, x: Tensor) -> Tensor:
     feature, gather, spread = (tokens(layer, x) for layer in (block.feature, block.gather, block.distribute))
     descriptors = torch.bmm(feature, gather.softmax(2).transpose(1, 2))
     z = torch.bmm(descriptors, spread.softmax(1)).view(x.shape[0], -1, *x.shape[2:])
-    return x + conv1x1(block.reconstruct, z)
+    return x + conv1x1(block.reconstruct, z) if block.residual else conv1x1(block.reconstruct, z)
 
 
 def double_attention_positions(block: Block, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.fold import conv_and_norm
 
 
 class ConvNorm(nn.Module):
@@ -26,5 +27,4 @@ class ConvNorm(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the normalised map."""
-        y_nchw: Tensor = self.norm(self.conv(x_nchw))
-        return y_nchw
+        return conv_and_norm(self.conv, self.norm, x_nchw)

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.fold import conv_and_norm
+
 
 class ConvUnit(nn.Module):
     """Convolve without bias, normalise over the batch, and apply ReLU if ``relu``; half a kernel of padding."""
@@ -25,5 +27,5 @@ class ConvUnit(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the map of ``out_channels`` channels."""
-        y_nchw: Tensor = self.norm(self.conv(x_nchw))
+        y_nchw = conv_and_norm(self.conv, self.norm, x_nchw)
         return F.relu(y_nchw, inplace=True) if self.relu else y_nchw

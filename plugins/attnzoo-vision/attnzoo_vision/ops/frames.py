@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnzoo_vision.ops.axis_pooling import sum_over_width
+
 
 def to_clips(x_fchw: Tensor, num_frames: int, name: str) -> Tensor:
     """Return ``(N, T, C, H, W)``, a view of ``N * T`` frames.
@@ -84,10 +86,10 @@ def window_sums(x_nchw: Tensor) -> Tensor:
     first one (``dy = 2``), and columns likewise. The sum over pixels of a depthwise 3x3 convolution is the product of
     these with its weight.
     """
-    columns_nchd = _windows(x_nchw)
-    return _windows(columns_nchd.transpose(2, 3)).transpose(2, 3)
+    columns_nchd = _windows(x_nchw, sum_over_width(x_nchw))
+    columns_ncdh = columns_nchd.transpose(2, 3)
+    return _windows(columns_ncdh, columns_ncdh.sum(dim=-1)).transpose(2, 3)
 
 
-def _windows(x_nchw: Tensor) -> Tensor:
-    total_nch = x_nchw.sum(dim=-1)
+def _windows(x_nchw: Tensor, total_nch: Tensor) -> Tensor:
     return torch.stack((total_nch - x_nchw[..., -1], total_nch, total_nch - x_nchw[..., 0]), dim=-1)

@@ -53,15 +53,16 @@ class PolarizedSequential(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` scaled by both gates, one after the other."""
         channel_nc = self._channel_gate(position_weights(x_nchw, self.channel_query.weight), x_nchw)
-        spatial_nl = self._spatial_gate(self._spatial_softmax(x_nchw, channel_nc), channel_nc, x_nchw)
-        return x_nchw * channel_nc[:, :, None, None] * torch.unflatten(spatial_nl, 1, (1, *x_nchw.shape[2:]))
+        gated_nchw = x_nchw * channel_nc[:, :, None, None]
+        spatial_nl = self._spatial_gate(self._spatial_softmax(gated_nchw), channel_nc, x_nchw)
+        return gated_nchw * torch.unflatten(spatial_nl, 1, (1, *x_nchw.shape[2:]))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the gates ``channel`` and ``spatial``, and the softmaxes inside, ``..._pool``."""
         size = x_nchw.shape[2:]
         pool_n1l = position_weights(x_nchw, self.channel_query.weight)
         channel_nc = self._channel_gate(pool_n1l, x_nchw)
-        weight_nrl = self._spatial_softmax(x_nchw, channel_nc)
+        weight_nrl = self._spatial_softmax(x_nchw * channel_nc[:, :, None, None])
         return {
             "channel": channel_nc[:, :, None, None],
             "spatial": torch.unflatten(self._spatial_gate(weight_nrl, channel_nc, x_nchw), 1, (1, *size)),
@@ -73,10 +74,9 @@ class PolarizedSequential(nn.Module):
         context_nr = self.channel_reduce(self.channel_value(weighted_sum(x_nchw, pool_n1l)))
         return torch.sigmoid(self.channel_expand(torch.relu(self.channel_norm(context_nr))))
 
-    def _spatial_softmax(self, x_nchw: Tensor, channel_nc: Tensor) -> Tensor:
-        # the channel gate joins the weight, so that the gated map is not made for it
-        weight_nrc = self.spatial_value.weight * channel_nc.unsqueeze(1)
-        return torch.softmax(project_back(as_tokens(x_nchw), weight_nrc, None, x_nchw).flatten(2), dim=2)
+    def _spatial_softmax(self, gated_nchw: Tensor) -> Tensor:
+        logits_nrhw = project_back(as_tokens(gated_nchw), self.spatial_value.weight, None, gated_nchw)
+        return torch.softmax(logits_nrhw.flatten(2), dim=2)
 
     def _spatial_gate(self, weight_nrl: Tensor, channel_nc: Tensor, x_nchw: Tensor) -> Tensor:
         query_nr = self.spatial_query(global_mean(x_nchw) * channel_nc)
