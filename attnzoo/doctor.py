@@ -1,6 +1,7 @@
 """Look for problems in what is installed, each with its mend."""
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -48,6 +49,7 @@ def examine(registry: Registry, permission: Permission | None = None, only: Iter
     problems.extend(_catalogue_problems(registry, plugins, whole=not names))
     if not names:
         problems.extend(_permission_problems(registry, permission))
+        problems.extend(_cache_problems())
     return problems
 
 
@@ -209,3 +211,23 @@ def _permission_problems(registry: Registry, permission: Permission | None) -> I
         for name in sorted(names - known):
             found = f"names the plugin {name!r}, which is not installed{did_you_mean(name, known)}"
             yield Problem(source, found, "correct the name, or take it out")
+
+
+def _cache_problems() -> Iterator[Problem]:
+    """Fetched weights whose bytes are no longer those that were verified; a file's name begins with its sha256."""
+    from attnzoo.weights.cache import cache_folder
+    from attnzoo.weights.hashes import sha256_of
+
+    folder = cache_folder()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = re.match(r"([0-9a-f]{16})-", path.name)
+        if match is None or path.suffix in (".lock", ".part", ".etag") or not path.is_file():
+            continue
+        try:
+            found = sha256_of(path)
+        except OSError as error:
+            yield Problem(f"cache {path}", f"cannot be read ({error.strerror or error})", f"delete it: rm '{path}'")
+            continue
+        if not found.startswith(match[1]):
+            text = f"has sha256 {found[:16]}…, expected {match[1]}…"
+            yield Problem(f"cache {path}", text, f"delete it: rm '{path}'; it is fetched again when it is needed")

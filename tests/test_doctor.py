@@ -219,3 +219,18 @@ def test_an_unknown_plugin_is_refused(installed):
     installed("")
     result = run("doctor", "--plugin", "nothing")
     assert (result.exit_code, result.output) == (2, "error: no plugin named 'nothing'; see: attnzoo plugins\n")
+
+
+def test_a_damaged_file_in_the_cache_is_named_with_how_to_delete_it(tmp_path, monkeypatch, attnzoo_isolated):
+    import hashlib
+
+    monkeypatch.setenv("ATTNZOO_CACHE", str(tmp_path))
+    good, bad = (hashlib.sha256(text).hexdigest()[:16] for text in (b"good", b"bad"))
+    (tmp_path / f"{good}-w.safetensors").write_bytes(b"good")
+    (tmp_path / f"{bad}-w.safetensors").write_bytes(b"changed")
+    (tmp_path / f"{bad}-w.safetensors.lock").write_bytes(b"")
+    (tmp_path / f"{bad}-x.safetensors.part").write_bytes(b"half")
+    (problem,) = [p for p in examine(attnzoo_isolated, Permission()) if p.subject.startswith("cache")]
+    assert problem.subject == f"cache {tmp_path / f'{bad}-w.safetensors'}"
+    assert problem.found == f"has sha256 {hashlib.sha256(b'changed').hexdigest()[:16]}…, expected {bad}…"
+    assert problem.mend.endswith("it is fetched again when it is needed")
