@@ -193,7 +193,7 @@ def _weights_problems(registry: Registry, entry: "object", owned: bool) -> Itera
             found = f"made for block {entry.block!r}, which is missing"
             yield Problem(f"weights {entry.name}", found, f"correct `block:` in {entry.source}")
         return
-    if "://" in entry.url:
+    if ":" in entry.url:
         return
     try:
         local_file(entry)

@@ -1,6 +1,7 @@
-"""``attnzoo weights``: list and verify pretrained weights."""
+"""``attnzoo weights``: list, fetch and verify pretrained weights."""
 
 import json
+import sys
 from dataclasses import asdict
 
 import click
@@ -10,7 +11,7 @@ __all__ = ["command"]
 
 @click.group("weights")
 def command() -> None:
-    """List and verify pretrained weights."""
+    """List, fetch and verify pretrained weights."""
 
 
 @command.command("list")
@@ -31,7 +32,8 @@ def list_weights(block: str | None, as_json: bool) -> None:
         return
     for entry in entries:
         metrics = ", ".join(f"{k} {v}" for k, v in entry.metrics.items())
-        click.echo(f"{entry.name:<32} {entry.block:<24} {entry.licence:<12} {metrics}")
+        trust = "prefix-verified" if len(entry.sha256) < 64 else "sha256"
+        click.echo(f"{entry.name:<36} {entry.block:<28} {entry.licence:<12} {trust:<15} {metrics}".rstrip())
     click.echo(f"{len(entries)} known weights")
 
 
@@ -48,7 +50,7 @@ def verify_weights(names: tuple[str, ...]) -> None:
     entries = [catalogue.find(n) for n in names] or list(catalogue.weights)
     failed = 0
     for entry in entries:
-        if "://" in entry.url and not names:
+        if ":" in entry.url and not names:
             continue
         try:
             path = local_file(entry)
@@ -59,3 +61,45 @@ def verify_weights(names: tuple[str, ...]) -> None:
             click.echo(f"ok   {entry.name}  {entry.sha256[:16]}  {path.name}")
     if failed:
         raise SystemExit(1)
+
+
+@command.command("pull")
+@click.argument("names", nargs=-1, required=True)
+def pull_weights(names: tuple[str, ...]) -> None:
+    """Fetch the weights NAMES, verify them, and print where they are; a download that was cut goes on where it stopped."""
+    from attnzoo.registry import default_registry
+    from attnzoo.weights.catalogue import catalogue_of
+    from attnzoo.weights.resolve import local_file
+
+    catalogue = catalogue_of(default_registry())
+    for entry in [catalogue.find(n) for n in names]:
+        path = local_file(entry, _progress if sys.stderr.isatty() else None)
+        click.echo(str(path))
+
+
+def _progress(done: int, total: int | None) -> None:
+    share = f" of {total / 1e6:.1f} MB" if total else " MB"
+    click.echo(f"\r{done / 1e6:.1f}{share}", nl=False, err=True)
+
+
+@command.command("where")
+def where_weights() -> None:
+    """Print the folder of fetched weights."""
+    from attnzoo.weights.cache import cache_folder
+
+    click.echo(str(cache_folder()))
+
+
+@command.command("prune")
+@click.option("--all", "everything", is_flag=True, help="Remove every fetched file, not only unfinished ones.")
+def prune_weights(everything: bool) -> None:
+    """Remove unfinished downloads, or with --all every fetched file."""
+    from attnzoo.weights.cache import cache_folder
+
+    removed = 0
+    folder = cache_folder()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_file() and (everything or path.suffix in (".part", ".etag", ".lock")):
+            removed += path.stat().st_size
+            path.unlink(missing_ok=True)
+    click.echo(f"{removed} bytes removed from {folder}")

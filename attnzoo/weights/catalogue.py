@@ -17,6 +17,7 @@
 """
 
 import functools
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -103,13 +104,23 @@ def known_plugins() -> tuple[KnownPlugin, ...]:
 
 
 def catalogue_of(registry: Registry) -> Catalogue:
-    """Return the shipped registry file merged with those of the installed plugins.
+    """Return the shipped registry file merged with those of the installed plugins and of ``ATTNZOO_REGISTRY``.
+
+    The variable holds paths or addresses, separated by blanks.
 
     Raises:
         RegistryFileError: A file is not valid, or two give one name to different weights.
     """
-    files = [shipped_registry_file(), *(f for p in registry.plugins for f in p.registry_files)]
+    files: list[Path] = [shipped_registry_file(), *(f for p in registry.plugins for f in p.registry_files)]
+    files += map(_given_file, os.environ.get("ATTNZOO_REGISTRY", "").split())
     return merge(read_registry_file(f) for f in files)
+
+
+def _given_file(address: str) -> Path:
+    """Return the local path of a registry file that ``ATTNZOO_REGISTRY`` names; an address is fetched."""
+    from attnzoo.weights.fetch import fetch, local_path_of
+
+    return local_path_of(address) or fetch(address, "", where=f"ATTNZOO_REGISTRY: {address}")
 
 
 def merge(catalogues: Iterable[Catalogue]) -> Catalogue:

@@ -66,7 +66,7 @@ def build_with_weights(registry: Registry, name: str, arguments: Mapping[str, An
 def _build_foreign(registry: Registry, block: str, args: Mapping[str, Any], located: _Located, where: str) -> nn.Module:
     """Build a block from a foreign checkpoint: in the dialect that is known, or the one that the tensors have."""
     checkpoint = open_checkpoint(located.path)
-    if located.dialect is not None:
+    if located.dialect is not None and checkpoint.graph is None:
         return build_foreign(registry, block, located.dialect, args, checkpoint.read_below(located.site), where)
     found = {f.site: f for f in scan(checkpoint, registry)}
     if located.site not in found:
