@@ -1,6 +1,6 @@
 """Run the demo: for each spec, a host, pretrained blocks put into it, the images classified, the maps taken."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,8 @@ def _heat(module: nn.Module, seen: Mapping[str, Tensor]) -> tuple[Tensor, str]:
     """Return a heat map (N, H, W) in [0, 1] and what it shows."""
     x_nchw = seen["x"]
     n, _, h, w = x_nchw.shape
-    maps: Mapping[str, Tensor] = module.attention(x_nchw) if hasattr(module, "attention") else {}
+    attention: Callable[[Tensor], Mapping[str, Tensor]] | None = getattr(module, "attention", None)
+    maps = attention(x_nchw) if attention is not None else {}
     spatial = [m for m in maps.values() if m.ndim == 4 and m.shape[-2:] == (h, w)]
     pairs = [m for m in maps.values() if m.ndim >= 3 and m.shape[-1] == h * w]
     if spatial:

@@ -47,4 +47,5 @@ def _prefix_products(query_nhlf: Tensor, key_nhmf: Tensor, value_nhme: Tensor) -
     chunk_sum = key.transpose(-2, -1) @ value
     before = F.pad(chunk_sum.cumsum(dim=2)[:, :, :-1], (0, 0, 0, 0, 1, 0))
     out = (query @ key.transpose(-2, -1)).tril() @ value + query @ before
-    return out.flatten(2, 3)[:, :, total - length :]
+    result: Tensor = out.flatten(2, 3)[:, :, total - length :]
+    return result

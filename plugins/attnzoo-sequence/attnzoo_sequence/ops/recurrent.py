@@ -86,7 +86,9 @@ def _corrected_scan(parts: tuple[Tensor, ...], keep: Tensor | None, state: Tenso
 
 def _chunks(x_nhld: Tensor, size: int) -> Tensor:
     """Return ``(n, h, chunks, size, d)``; the end is filled with zeros, which leave the state as it is."""
-    return F.pad(x_nhld, (0, 0, 0, -x_nhld.shape[2] % size)).unflatten(2, (-1, size))
+    padded = F.pad(x_nhld, (0, 0, 0, -x_nhld.shape[2] % size))
+    chunks: Tensor = padded.unflatten(2, (-1, size))
+    return chunks
 
 
 def _initial_state(state_nhde: Tensor | None, query: Tensor, value: Tensor) -> Tensor:
@@ -98,5 +100,6 @@ def _initial_state(state_nhde: Tensor | None, query: Tensor, value: Tensor) -> T
 def _solve_unit_lower(lower: Tensor, right: Tensor) -> Tensor:
     """Solve ``(I + strict_lower(lower)) x = right``; LAPACK has no half precision, so autocast is undone here."""
     dtype = torch.promote_types(right.dtype, torch.float32)
-    solved = torch.linalg.solve_triangular(lower.tril(-1).to(dtype), right.to(dtype), upper=False, unitriangular=True)
+    strict = lower.tril(-1).to(dtype)
+    solved: Tensor = torch.linalg.solve_triangular(strict, right.to(dtype), upper=False, unitriangular=True)
     return solved.to(right.dtype)
