@@ -1,8 +1,7 @@
 """Checks of what a block computes: shapes, batches, gradients, types, layouts, masks, maps."""
 
-from collections.abc import Iterator
-
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
