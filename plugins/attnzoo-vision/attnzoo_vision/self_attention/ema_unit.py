@@ -87,17 +87,21 @@ class EMAUnit(nn.Module):
 
     @torch.no_grad()
     def _iterate(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
-        x_ncl = x_nchw.flatten(2)
-        weight_cc, bias_c = self.embed_weight, self.embed_bias
-        bases_nck = self.bases.expand(x_nchw.shape[0], -1, -1)
+        x_ncl, bases_ck = x_nchw.flatten(2), self.bases
+        bases_nck, weight_ncc = (t.expand(x_ncl.shape[0], -1, -1) for t in (bases_ck, self.embed_weight))
+        few = not torch.compiler.is_exporting() and x_ncl.shape[2] <= 2 * self.iterations * bases_ck.shape[1]
+        if few:  # it costs less to embed the map once than the bases in every step
+            x_ncl = torch.baddbmm(self.embed_bias[:, None], weight_ncc, x_ncl)
         for _ in range(self.iterations):
-            query_nck = torch.matmul(weight_cc.t(), bases_nck)
-            logits_nlk = torch.bmm(x_ncl.transpose(1, 2), query_nck) + (bias_c[:, None] * bases_nck).sum(
-                dim=1, keepdim=True
-            )
+            query_nck = bases_nck if few else torch.bmm(weight_ncc.transpose(1, 2), bases_nck)
+            logits_nlk = torch.bmm(x_ncl.transpose(1, 2), query_nck)
+            if not few:
+                logits_nlk = logits_nlk + (self.embed_bias[:, None] * bases_nck).sum(dim=1, keepdim=True)
             weight_nlk = torch.softmax(logits_nlk, dim=2)
             share_nlk = weight_nlk / (1e-6 + weight_nlk.sum(dim=1, keepdim=True))
-            total_n1k = share_nlk.sum(dim=1, keepdim=True)
-            bases_nck = torch.matmul(weight_cc, torch.bmm(x_ncl, share_nlk)) + bias_c[:, None] * total_n1k
+            bases_nck = torch.bmm(x_ncl, share_nlk)
+            if not few:
+                total_n1k = share_nlk.sum(dim=1, keepdim=True)
+                bases_nck = torch.bmm(weight_ncc, bases_nck) + self.embed_bias[:, None] * total_n1k
             bases_nck = bases_nck / (1e-6 + bases_nck.norm(dim=1, keepdim=True))
         return bases_nck, weight_nlk
