@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Insert blocks into MODEL (see attnzoo sites) and print what went where and what it costs."""
     import attnzoo
-    from attnzoo.cli.options import shape_of
+    from attnzoo.cli._options import shape_of
     from attnzoo.hosts import build_host
     from attnzoo.surgery.tree import tree_lines
 

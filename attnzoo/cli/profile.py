@@ -22,7 +22,7 @@ def command(what: str, spec: Path | None, shape: str | None, runs: int, as_json:
     Hosts are written library/name or module:function (see attnzoo sites); with --spec each block in it is measured too.
     """
     import attnzoo
-    from attnzoo.cli.options import shape_of
+    from attnzoo.cli._options import shape_of
     from attnzoo.surgery.profiling import profile
 
     module, guess = _module(what)

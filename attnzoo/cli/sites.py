@@ -19,7 +19,7 @@ def command(model: str, grep: str | None, shape: str | None, as_json: bool) -> N
     MODEL is a host of a plugin, such as torchvision/resnet50 or timm/vit_small_patch16_224, or module:function, a
     function of yours that returns a model.
     """
-    from attnzoo.cli.options import shape_of
+    from attnzoo.cli._options import shape_of
     from attnzoo.hosts import build_host, placement_sites, placements_for
     from attnzoo.registry import default_registry
     from attnzoo.surgery import host_modules, probe
