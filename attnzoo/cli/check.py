@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from attnzoo.cli.options import mapping_of
+from attnzoo.cli._options import mapping_of
 
 __all__ = ["command"]
 
