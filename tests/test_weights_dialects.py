@@ -28,10 +28,16 @@ def round_trip(path):
         if name in back:
             assert torch.equal(back[name], tensor), f"{entry.id} {dialect.name}: {name}"
         else:
-            assert is_counter(name) or any(fnmatchcase(name, g) for g in dialect.ignore), f"{dialect.name}: {name} is lost"
+            assert is_counter(name) or any(fnmatchcase(name, g) for g in dialect.ignore), (
+                f"{dialect.name}: {name} is lost"
+            )
 
 
-@pytest.mark.parametrize("path", [p for p in GOLDEN if re.match("(se|cbam|eca|swin_w|multi_head_attention)--.*--a", p.name)], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [p for p in GOLDEN if re.match("(se|cbam|eca|swin_w|multi_head_attention)--.*--a", p.name)],
+    ids=lambda p: p.stem,
+)
 def test_imported_and_exported_tensors_are_the_same_bits(path):
     round_trip(path)
 

@@ -197,7 +197,9 @@ def test_a_file_in_the_cache_that_was_changed_is_fetched_anew(server):
 @pytest.mark.parametrize("variable", ["ATTNZOO_OFFLINE", "HF_HUB_OFFLINE"])
 def test_offline_nothing_is_asked(server, monkeypatch, variable):
     monkeypatch.setenv(variable, "1")
-    with pytest.raises(FetchError, match="weights 'w': not on this machine, and ATTNZOO_OFFLINE or HF_HUB_OFFLINE forbids"):
+    with pytest.raises(
+        FetchError, match="weights 'w': not on this machine, and ATTNZOO_OFFLINE or HF_HUB_OFFLINE forbids"
+    ):
         get(server)
     assert server.plan.seen == []
 
@@ -254,7 +256,9 @@ def test_a_kill_at_any_moment_of_a_download_leaves_a_whole_file_or_none(server):
     path = cached_path(server.url, SHA)
     for i in range(200):
         process = subprocess.Popen(
-            [sys.executable, "-c", script, server.url, SHA, str(len(BODY))], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", script, server.url, SHA, str(len(BODY))],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         time.sleep(0.1 + 0.37 * (i * 0.618 % 1))
         process.kill()

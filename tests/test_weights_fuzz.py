@@ -18,7 +18,7 @@ REGISTRY = b"""plugins:
 weights:
   - {name: se/x, block: vision/se, args: {channels: 32}, url: a.safetensors, sha256: "aaaaaaaa", licence: MIT, size: 5}
 """
-HEAD = b"\x00\xff\x80{}[]\":,0129-. \n&*!|>PK"
+HEAD = b'\x00\xff\x80{}[]":,0129-. \n&*!|>PK'
 
 
 def mutate(data, rng):
@@ -48,7 +48,12 @@ def seeds(tmp_path):
     torch.save(STATE, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
     save_file(STATE, tmp_path / "a.safetensors", {"attnzoo": '{"format": 1, "spec": {"block": "se"}}'})
     (tmp_path / "r.yaml").write_bytes(REGISTRY)
-    names = {"zip.pth": read_checkpoint, "legacy.pth": read_checkpoint, "a.safetensors": read_checkpoint, "r.yaml": read_registry_file}
+    names = {
+        "zip.pth": read_checkpoint,
+        "legacy.pth": read_checkpoint,
+        "a.safetensors": read_checkpoint,
+        "r.yaml": read_registry_file,
+    }
     return [(tmp_path / n, f, (tmp_path / n).read_bytes()) for n, f in names.items()]
 
 

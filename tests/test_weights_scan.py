@@ -34,7 +34,9 @@ def se(channels=32, hidden=4, dtype=torch.float32):
 
 def bert(width=24):
     names = ["self.query", "self.key", "self.value", "output.dense"]
-    tensors = {f"{n}.weight": 0.2 * torch.randn(width, width) for n in names} | {f"{n}.bias": torch.randn(width) for n in names}
+    tensors = {f"{n}.weight": 0.2 * torch.randn(width, width) for n in names} | {
+        f"{n}.bias": torch.randn(width) for n in names
+    }
     return tensors | {"output.LayerNorm.weight": torch.ones(width), "output.LayerNorm.bias": torch.zeros(width)}
 
 
@@ -50,7 +52,9 @@ def sites(path):
 def host(tmp_path):
     path = tmp_path / "host.safetensors"
     stem = {"conv1.weight": torch.randn(8, 3, 3, 3)}
-    save_file(stem | below("layer1.0.se", se()) | below("layer2.0.se", se(64, 5)) | below("encoder.0.attention", bert()), path)
+    save_file(
+        stem | below("layer1.0.se", se()) | below("layer2.0.se", se(64, 5)) | below("encoder.0.attention", bert()), path
+    )
     return path
 
 
@@ -217,13 +221,17 @@ def test_an_index_that_points_elsewhere_is_refused(tmp_path, name):
 def test_a_file_of_no_known_format_is_refused(tmp_path):
     path = tmp_path / "x.bin"
     path.write_bytes(b"hello, I am a text")
-    with pytest.raises(UnsafeFile, match=r"begins with b'hello, I', expected a safetensors, torch \(weights only\) or ONNX file"):
+    with pytest.raises(
+        UnsafeFile, match=r"begins with b'hello, I', expected a safetensors, torch \(weights only\) or ONNX file"
+    ):
         open_checkpoint(path)
 
 
 def test_a_distributed_checkpoint_is_not_unpickled(tmp_path):
     (tmp_path / ".metadata").write_bytes(b"x")
-    with pytest.raises(UnsafeFile, match=r"a torch\.distributed\.checkpoint, whose metadata is a pickle and is not read"):
+    with pytest.raises(
+        UnsafeFile, match=r"a torch\.distributed\.checkpoint, whose metadata is a pickle and is not read"
+    ):
         open_checkpoint(tmp_path)
 
 
@@ -237,7 +245,9 @@ def test_the_command_prints_json(host):
 
 def test_the_command_extracts(host, tmp_path):
     out = tmp_path / "se.safetensors"
-    result = CliRunner().invoke(main, ["extract", str(host), "layer2.0.se", "-o", str(out), "--arg", "gate=hard_sigmoid"])
+    result = CliRunner().invoke(
+        main, ["extract", str(host), "layer2.0.se", "-o", str(out), "--arg", "gate=hard_sigmoid"]
+    )
     assert result.exit_code == 0, result.output
     assert "channels=64" in result.output
     assert attnzoo.load(out).state_dict()["squeeze.weight"].shape == (5, 64)

@@ -18,7 +18,14 @@ __all__ = ["command"]
 @click.option("--licence", default="", help="Licence of the checkpoint's weights, kept in the file.")
 @click.option("--source", default="", help="Where the checkpoint comes from, kept in the file.")
 def command(
-    file: Path, site: str, output: Path, block: str | None, dialect: str | None, args: tuple[str, ...], licence: str, source: str
+    file: Path,
+    site: str,
+    output: Path,
+    block: str | None,
+    dialect: str | None,
+    args: tuple[str, ...],
+    licence: str,
+    source: str,
 ) -> None:
     """Cut the block at SITE out of the checkpoint FILE into a safetensors file that describes itself.
 

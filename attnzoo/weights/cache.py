@@ -25,4 +25,6 @@ def cached_path(url: str, sha256: str) -> Path:
 
 def is_offline() -> bool:
     """Say whether ``ATTNZOO_OFFLINE`` or ``HF_HUB_OFFLINE`` forbids the network."""
-    return any(os.environ.get(v, "").lower() in ("1", "true", "yes", "on") for v in ("ATTNZOO_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(
+        os.environ.get(v, "").lower() in ("1", "true", "yes", "on") for v in ("ATTNZOO_OFFLINE", "HF_HUB_OFFLINE")
+    )

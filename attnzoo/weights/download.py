@@ -44,7 +44,7 @@ class Source:
     headers: Mapping[str, str]
 
 
-class _Retry(Exception):  # noqa: N818 - not an error of the caller: another attempt is made
+class _Retry(Exception):
     """This attempt failed for ``reason``; the server asks to wait ``after`` seconds."""
 
     def __init__(self, reason: str, after: float | None = None) -> None:
@@ -81,7 +81,12 @@ def _hub_source(address: str) -> Source:
 
 
 def download(
-    source: Source, part: Path, *, size: int | None = None, policy: Policy | None = None, progress: Progress | None = None
+    source: Source,
+    part: Path,
+    *,
+    size: int | None = None,
+    policy: Policy | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Bring the bytes of ``source`` into ``part``, after those that are there already. The caller verifies the hash.
 
@@ -113,7 +118,9 @@ def _attempt(source: Source, part: Path, size: int | None, policy: Policy, progr
     if have and (not tag or (size is not None and have > size)):
         _forget(part)  # without a tag, two ranges might be of two files
         have = 0
-    request = urllib.request.Request(source.url, headers={"User-Agent": f"attnzoo/{__version__}", "Accept-Encoding": "identity"})
+    request = urllib.request.Request(
+        source.url, headers={"User-Agent": f"attnzoo/{__version__}", "Accept-Encoding": "identity"}
+    )
     for name, value in source.headers.items():
         request.add_unredirected_header(name, value)
     if have:

@@ -129,5 +129,3 @@ def _key_pattern(key: str) -> str:
     text = re.escape(key)
     text = re.sub(r"\\\{\w+\\\}", r"[^.]+", text)
     return text.replace(r"\*", r".+") + r"\Z"
-
-

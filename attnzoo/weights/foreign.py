@@ -89,9 +89,7 @@ def expected_shapes(steps: list[Step], module: nn.Module) -> dict[str, tuple[int
     return {k: tuple(v.shape) for k, v in to_theirs(steps, state).items()}
 
 
-def foreign_report(
-    dialect: Dialect, expected: Mapping[str, Any], found: Mapping[str, Any]
-) -> LoadReport:
+def foreign_report(dialect: Dialect, expected: Mapping[str, Any], found: Mapping[str, Any]) -> LoadReport:
     """Compare the shapes of their tensors that a block needs with those found; ignored ones and counters are not asked."""
     wanted = {k: v for k, v in expected.items() if k in found or not is_counter(k)}
     counted = {
@@ -155,7 +153,9 @@ def foreign_tensors(block: nn.Module, dialect: str, registry: Registry) -> dict[
     """
     spec = spec_of(block)
     if not isinstance(spec, BlockSpec):
-        message = f"export: a {type(block).__name__} that is not one block built by attnzoo; export its blocks one by one"
+        message = (
+            f"export: a {type(block).__name__} that is not one block built by attnzoo; export its blocks one by one"
+        )
         raise WeightsError(message)
     entry = registry.find(spec.block)
     steps = steps_for(entry, dialect_of(entry, dialect), spec.args, block)
@@ -172,5 +172,3 @@ def export_block(block: nn.Module, path: Path | str, dialect: str, registry: Reg
     tensors = {prefix + k: v for k, v in foreign_tensors(block, dialect, registry).items()}
     atomic_write(path, tensor_chunks(tensors, {"format": "pt"}))
     return list(tensors)
-
-

@@ -23,7 +23,20 @@ if TYPE_CHECKING:
 __all__ = ["open_onnx", "scan_graph"]
 
 _PASS = ("Identity", "Reshape", "Cast", "Unsqueeze", "Squeeze", "Flatten", "Dropout")
-_TYPES = {1: "F32", 2: "U8", 3: "I8", 4: "U16", 5: "I16", 6: "I32", 7: "I64", 9: "BOOL", 10: "F16", 11: "F64", 12: "U32", 13: "U64"}
+_TYPES = {
+    1: "F32",
+    2: "U8",
+    3: "I8",
+    4: "U16",
+    5: "I16",
+    6: "I32",
+    7: "I64",
+    9: "BOOL",
+    10: "F16",
+    11: "F64",
+    12: "U32",
+    13: "U64",
+}
 
 
 @dataclass(frozen=True)
@@ -54,13 +67,17 @@ def open_onnx(path: Path) -> Checkpoint:
         WeightsError: onnx is not installed, or the file is damaged.
     """
     try:
-        import onnx
+        import onnx  # type: ignore[import-not-found]
     except ImportError as error:
         message = f"{path}: reading ONNX files needs the package onnx; pip install attnzoo[onnx]"
         raise WeightsError(message) from error
     try:
         graph = _graph(onnx.load(str(path), load_external_data=False).graph)
-        listed = {k: ListedTensor(tuple(v.dims), _TYPES[v.data_type]) for k, v in graph.constants.items() if v.data_type in _TYPES}
+        listed = {
+            k: ListedTensor(tuple(v.dims), _TYPES[v.data_type])
+            for k, v in graph.constants.items()
+            if v.data_type in _TYPES
+        }
     except Exception as error:
         # The protobuf reader raises its own errors on damaged bytes.
         message = f"{path}: not a whole ONNX file ({type(error).__name__}: {error}); nothing was loaded"
@@ -112,9 +129,7 @@ def scan_graph(checkpoint: Checkpoint, registry: Registry, known: set[str]) -> "
                 reading = Reading(entry.id, (dialect.name,), args, {})
                 before = found[walk.site].readings if walk.site in found else ()
                 dtype = checkpoint.tensors[next(iter(walk.tensors.values()))].dtype
-                found[walk.site] = Found(
-                    walk.site, (*before, reading), len(walk.tensors), dtype, graph=walk.tensors
-                )
+                found[walk.site] = Found(walk.site, (*before, reading), len(walk.tensors), dtype, graph=walk.tensors)
     return list(found.values())
 
 
@@ -138,7 +153,11 @@ def _arguments(dialect: Dialect, walk: _Walk, checkpoint: Checkpoint) -> dict[st
 
 
 def _walks(graph: _Graph, chain: str) -> Iterator[_Walk]:
-    steps = [(tuple(words[0].split("|")), words[1] if len(words) > 1 else "") for text in chain.split(">") if (words := text.split())]
+    steps = [
+        (tuple(words[0].split("|")), words[1] if len(words) > 1 else "")
+        for text in chain.split(">")
+        if (words := text.split())
+    ]
     if not steps:
         return
     for node in graph.nodes:
@@ -149,7 +168,10 @@ def _walks(graph: _Graph, chain: str) -> Iterator[_Walk]:
 
 
 def _walk(graph: _Graph, node: Any, steps: list[tuple[tuple[str, ...], str]]) -> _Walk | None:
-    site, tensors, ops, attrs = "", {}, {}, {}
+    site = ""
+    tensors: dict[str, str] = {}
+    ops: dict[str, str] = {}
+    attrs: dict[str, Any] = {}
     for position, (wanted, label) in enumerate(steps):
         if position:
             following = _next(graph, node.output[0], wanted)

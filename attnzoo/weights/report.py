@@ -35,9 +35,7 @@ class LoadReport:
 
 def compare_shapes(own: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]) -> LoadReport:
     """Compare names and shapes: ``found`` those of a file, ``own`` those that are wanted."""
-    misshapen = {
-        k: (tuple(found[k]), tuple(own[k])) for k in own if k in found and tuple(found[k]) != tuple(own[k])
-    }
+    misshapen = {k: (tuple(found[k]), tuple(own[k])) for k in own if k in found and tuple(found[k]) != tuple(own[k])}
     return LoadReport(
         matched=tuple(k for k in own if k in found and k not in misshapen),
         missing=tuple(k for k in own if k not in found),

@@ -6,7 +6,6 @@ cannot tell (the number of heads, a gate's form) is named.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -156,7 +155,11 @@ def _same_as(checkpoint: Checkpoint, site: str, names: list[str]) -> str:
     """Return the site whose tensors those of ``site`` are, all of them, or an empty text."""
     ends = {checkpoint.shared.get(n, "").removesuffix(n[len(site) :]) if site else "" for n in names}
     other = ends.pop()
-    return other if not ends and other and all(_join(other, n[len(site) + 1 :]) in checkpoint.tensors for n in names) else ""
+    return (
+        other
+        if not ends and other and all(_join(other, n[len(site) + 1 :]) in checkpoint.tensors for n in names)
+        else ""
+    )
 
 
 def cut_out(
@@ -248,12 +251,12 @@ def _is_needed(registry: Registry, reading: Reading, name: str) -> bool:
 def _chosen(found: Found, registry: Registry, block: str | None, dialect: str | None) -> Reading:
     readings = [r for r in found.readings if block is None or r.block == registry.find(block).id]
     if dialect is not None:
-        readings = [
-            Reading(r.block, (dialect,), r.args, r.untold) for r in readings if dialect in r.dialects
-        ]
+        readings = [Reading(r.block, (dialect,), r.args, r.untold) for r in readings if dialect in r.dialects]
     choices = "; ".join(f"{r.block} ({', '.join(r.dialects)}) {dict(r.args)}" for r in found.readings)
     if not readings:
-        message = f"{found.site!r}: not {block or 'a block'} in the dialect {dialect or 'of any kind'}; it fits: {choices}"
+        message = (
+            f"{found.site!r}: not {block or 'a block'} in the dialect {dialect or 'of any kind'}; it fits: {choices}"
+        )
         raise NameNotFound(message)
     if len(readings) > 1:
         message = f"{found.site!r}: {len(readings)} readings fit, expected one; give --block or --dialect: {choices}"

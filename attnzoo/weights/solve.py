@@ -254,9 +254,13 @@ def _starts(problem: _Problem, fixed: Mapping[str, Any], free: list[str]) -> Ite
 def _other_starts(problem: _Problem, tried: list[dict[str, Any]], free: list[str]) -> Iterator[dict[str, Any]]:
     """Yield starts with options that no example has: numbers that may be None, and one choice at a time."""
     parameters = parameters_of(problem.cls)
-    optional = [n for n in free if _is_number(parameters[n].annotation) and type(None) in _options(parameters[n].annotation)]
+    optional = [
+        n for n in free if _is_number(parameters[n].annotation) and type(None) in _options(parameters[n].annotation)
+    ]
     for start in tried:
-        options: list[dict[str, Any]] = [dict.fromkeys(optional, guess) for guess in _guesses(start)] if optional else []
+        options: list[dict[str, Any]] = (
+            [dict.fromkeys(optional, guess) for guess in _guesses(start)] if optional else []
+        )
         options += [{name: value} for name in free for value in _choices(parameters[name])]
         for option in options:
             if problem.sizes({**start, **option}) is not None:
@@ -280,9 +284,7 @@ def _with_choices(
         if _is_number(parameters[n].annotation) and type(None) in _options(parameters[n].annotation)
     }
     numbers = {
-        n: [v, 1, 2, 3]
-        for n in free
-        if n not in optional and type(v := start.get(n, parameters[n].default)) is int
+        n: [v, 1, 2, 3] for n in free if n not in optional and type(v := start.get(n, parameters[n].default)) is int
     }
     moving: dict[str, list[Any]] = {}
     lacking = {k for k in base if k not in problem.shapes and not is_counter(k)}  # names that no option takes away
@@ -433,7 +435,9 @@ def _inverse_of_root(old: int, a: int, new: int, b: int, root: int) -> list[int]
 
 def _wrong(sizes: Shapes, shapes: Shapes) -> int:
     return sum(
-        a != b for k in sizes.keys() & shapes.keys() for a, b in itertools.zip_longest(sizes[k], shapes[k], fillvalue=-1)
+        a != b
+        for k in sizes.keys() & shapes.keys()
+        for a, b in itertools.zip_longest(sizes[k], shapes[k], fillvalue=-1)
     )
 
 

@@ -8,7 +8,7 @@ import ctypes
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,7 +109,7 @@ def _mapped(path: Path | str, size: int, infos: Iterable[TensorInfo]) -> Tensor 
     return torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage, 0, (size,))  # type: ignore[call-overload,no-any-return]
 
 
-def _read(file: BinaryIO | Any, mapped: Tensor | None, info: TensorInfo, path: Path | str) -> Tensor:
+def _read(file: Any, mapped: Tensor | None, info: TensorInfo, path: Path | str) -> Tensor:
     dtype = torch_dtype(info.dtype)
     if mapped is not None and _in_place(info):
         return mapped[info.start : info.end].view(dtype).view(info.shape)
@@ -122,7 +122,9 @@ def _read(file: BinaryIO | Any, mapped: Tensor | None, info: TensorInfo, path: P
         while done < count:
             step = file.readinto(view[done:])
             if not step:
-                message = f"{path}: ends at byte {info.start + done}, its header promises {info.end}; nothing was loaded"
+                message = (
+                    f"{path}: ends at byte {info.start + done}, its header promises {info.end}; nothing was loaded"
+                )
                 raise WeightsError(message)
             done += step
     return tensor

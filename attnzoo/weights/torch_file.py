@@ -49,7 +49,9 @@ def open_torch(path: Path, *, legacy: bool) -> Checkpoint:
         message = f"{path}: no tensors in it, expected a state dict"
         raise WeightsError(message)
     named = _names(found)
-    listed, first_of, shared = {}, {}, {}
+    listed: dict[str, ListedTensor] = {}
+    first_of: dict[Any, str] = {}
+    shared: dict[str, str] = {}
     for name, tensor in named.items():
         listed[name] = ListedTensor(tuple(tensor.shape), dtype_name(tensor.dtype))
         if tensor.numel():
@@ -89,7 +91,9 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            packed = [e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED or e.file_size != e.compress_size]
+            packed = [
+                e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED or e.file_size != e.compress_size
+            ]
             total = sum(e.file_size for e in entries)
     except Exception as error:
         message = f"{path}: not a whole torch file ({type(error).__name__}: {error}); nothing was loaded"
@@ -103,7 +107,7 @@ def _check_archive(path: Path) -> None:
 def _refusal(path: Path, error: Exception) -> WeightsError:
     text = str(error)
     unsafe = re.search(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:global|operand|class)[^.\n]*", text)
-    if unsafe or "weights_only" in text.split("\n")[0].lower() and "unsupported" in text.lower():
+    if unsafe or ("weights_only" in text.split("\n")[0].lower() and "unsupported" in text.lower()):
         what = f"the class {unsafe.group(1)}" if unsafe and unsafe.group(1) else "more than tensors and plain data"
         message = (
             f"{path}: needs {what}, which attnzoo does not unpickle, expected tensors and plain data only; "
