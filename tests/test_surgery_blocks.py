@@ -87,7 +87,8 @@ def test_the_life_of_an_inserted_block(entry, name, tmp_path):
 def test_channels_and_sizes_are_told_by_the_site():
     host = make_host("resnet")
     attnzoo.insert(host, "se", at="layer2.1", identity=True)
-    assert inserted(host)[0].module.place.spec == {"block": "vision/se", "args": {"channels": 32}}
+    told = {"block": "vision/se", "args": {"channels": 32}, "version": 1}
+    assert inserted(host)[0].module.place.spec == told
 
 
 def test_a_spec_file_puts_several_blocks(tmp_path):

@@ -17,7 +17,7 @@ __all__ = ["Comparison", "compare", "compare_gradients", "compare_maps", "withou
 
 VALUE_TOLERANCE = 2e-5
 GRADIENT_TOLERANCE = 5e-5
-_ROUNDING = 20.0  # up to so many tolerances may be rounding, which float64 then has to show
+_ROUNDING = 5  # 1e-4 for values: mistakes that are larger than that are never taken for rounding
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def compare(name: str, value: Any, stored: Tensor, tolerance: float = VALUE_TOLE
     difference = torch.where(same, 0.0, (value - stored).abs()).max().item()
     finite = stored[stored.isfinite()]
     largest = finite.abs().max().item() if finite.numel() else 1.0
-    # Errors count relative to the largest entry, or absolutely where it is below 1. Small tensors are not let off, but
-    # what vanishes exactly (a gradient through the weight of a lone key) still has the rounding of its terms.
-    scale = 1.0 if 1e-2 <= largest <= 1 else max(largest, 1e-2)
+    # Errors count relative to the largest entry, or absolutely where it is below 1. Small tensors are not let off, but a
+    # gradient that vanishes exactly (through the weight of a lone key) still has the rounding of its terms.
+    floor = 1e-2 if tolerance == GRADIENT_TOLERANCE else 1e-6
+    scale = 1.0 if 1e-2 <= largest <= 1 else max(largest, floor)
     return Comparison(name, difference / scale, tolerance)
