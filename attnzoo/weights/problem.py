@@ -1,0 +1,269 @@
+"""The problem of `solve`: a block, a dialect, the shapes at hand, and what may be tried."""
+
+import itertools
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from attnzoo.arguments import parameters_of
+from attnzoo.card import Dialect
+from attnzoo.registry import Entry
+from attnzoo.weights.dialects import is_counter
+from attnzoo.weights.foreign import expected_shapes, foreign_report, steps_for
+
+__all__ = [
+    "SMALL",
+    "Number",
+    "Problem",
+    "Shapes",
+    "Variable",
+    "candidate_sizes",
+    "choices_of",
+    "get_number",
+    "is_number",
+    "put_number",
+    "same_ranks",
+    "starts",
+    "variables_of",
+    "with_choices",
+]
+
+Shapes = Mapping[str, tuple[int, ...]]
+Number = int | float
+Variable = tuple[str, int | None]  # an argument, and which of its numbers where it is a tuple
+_MAX_BUILDS = 400
+_MAX_CHOICES = 64
+_MAX_CANDIDATES = 20
+_FILLERS = frozenset(["normal_", "uniform_", "fill_", "zero_", "copy_", "erfinv_", "clamp_"])
+SMALL = tuple(range(1, 13))  # sides of windows, for pairs
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One block, one dialect, the shapes of the tensors there."""
+
+    entry: Entry
+    dialect: Dialect
+    shapes: Shapes
+    cls: Any
+    builds: dict[str, Shapes | None]  # shared by all problems of one dialect
+    spent: list[int]  # builds made for this problem
+
+    def sizes(self, args: Mapping[str, Any]) -> Shapes | None:
+        """Return the shapes of their tensors for our arguments, or None if the block cannot be so."""
+        key = repr(sorted(args.items()))
+        if key not in self.builds:
+            if self.spent[0] >= _MAX_BUILDS:
+                return None
+            self.spent[0] += 1
+            self.builds[key] = _expected(self, args)
+        return self.builds[key]
+
+    def fits(self, args: Mapping[str, Any]) -> bool:
+        """Say whether every tensor is there and has its shape."""
+        sizes = self.sizes(args)
+        return sizes is not None and foreign_report(self.dialect, sizes, self.shapes).ok
+
+    def same_names(self, args: Mapping[str, Any]) -> bool:
+        """Say whether the names are the same, whatever the shapes."""
+        sizes = self.sizes(args)
+        if sizes is None:
+            return False
+        report = foreign_report(self.dialect, sizes, self.shapes)
+        return not (report.missing or report.unexpected)
+
+
+class _NoValues(TorchFunctionMode):
+    """Leaves out what fills tensors with first values: on the meta device there are none, and it takes most of the time."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in _FILLERS:
+            return args[0] if args else next(iter((kwargs or {}).values()))
+        return func(*args, **(kwargs or {}))
+
+
+def _expected(problem: Problem, args: Mapping[str, Any]) -> Shapes | None:
+    try:
+        with torch.device("meta"), _NoValues():
+            module = problem.cls(**args)
+        return expected_shapes(steps_for(problem.entry, problem.dialect, args, module), module)
+    except Exception:
+        # Candidates are guesses: a constructor may refuse them in any way, and then they are not the answer.
+        return None
+
+
+def same_ranks(problem: Problem, args: Mapping[str, Any]) -> bool:
+    """Say whether every tensor has as many axes as at hand."""
+    sizes = problem.sizes(args) or {}
+    return all(len(sizes[k]) == len(problem.shapes[k]) for k in sizes.keys() & problem.shapes.keys())
+
+
+def variables_of(problem: Problem, args: Mapping[str, Any], free: list[str]) -> list[Variable]:
+    """Return the numbers among the free arguments, whole ones first, each of a tuple for itself."""
+    found: list[Variable] = []
+    for name in free:
+        value = args.get(name, parameters_of(problem.cls)[name].default)
+        if type(value) in (int, float):
+            found.append((name, None))
+        elif isinstance(value, tuple) and value and all(type(v) is int for v in value):
+            found += [(name, i) for i in range(len(value))]
+    return sorted(found, key=lambda v: type(get_number(args, problem, v)) is float)
+
+
+def get_number(args: Mapping[str, Any], problem: Problem, variable: Variable) -> Any:
+    """Return the number that a variable stands for."""
+    name, index = variable
+    value = args.get(name, parameters_of(problem.cls)[name].default)
+    return value if index is None else value[index]
+
+
+def put_number(args: Mapping[str, Any], problem: Problem, variable: Variable, value: Any) -> dict[str, Any]:
+    """Return ``args`` with another value for a variable."""
+    name, index = variable
+    if index is None:
+        return {**args, name: value}
+    old = args.get(name, parameters_of(problem.cls)[name].default)
+    return {**args, name: (*old[:index], value, *old[index + 1 :])}
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the one type."""
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if union else (annotation,)
+
+
+def is_number(annotation: Any) -> bool:
+    """Say whether an annotation admits whole numbers."""
+    return int in _options(annotation) and bool not in _options(annotation)
+
+
+def choices_of(parameter: Any) -> list[Any]:
+    """Return the values that an argument which is no number may take, its default first."""
+    annotation = parameter.annotation
+    values: list[Any] = [] if parameter.default is parameter.empty else [parameter.default]
+    for option in _options(annotation):
+        if option is bool:
+            values += [False, True]
+        elif option is type(None):
+            values.append(None)
+        elif typing.get_origin(option) is typing.Literal:
+            values += list(typing.get_args(option))
+    unique: list[Any] = []
+    for value in values:
+        if not any(value is u or (value == u and type(value) is type(u)) for u in unique):
+            unique.append(value)
+    return unique
+
+
+def starts(problem: Problem, fixed: Mapping[str, Any], free: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield arguments to start from: those of the card's examples that the dialect can say, with what it fixes.
+
+    A tuple where a number does as well is first tried as one: most windows are square.
+    """
+    seen: list[dict[str, Any]] = []
+    found = False
+    parameters = parameters_of(problem.cls)
+    for example in (problem.entry.card.example, *problem.entry.card.examples):
+        start = {k: _tuples(v) for k, v in example.items() if k in free} | dict(fixed)
+        single = {
+            k: v[0] if isinstance(v, tuple) and v and k in free and is_number(parameters[k].annotation) else v
+            for k, v in start.items()
+        }
+        for args in (single, start):
+            if args not in seen:
+                seen.append(args)
+                if problem.sizes(args) is not None:
+                    found = True
+                    yield args
+    if not found:
+        yield from _other_starts(problem, seen, free)
+
+
+def _other_starts(problem: Problem, tried: list[dict[str, Any]], free: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield starts with options that no example has: numbers that may be None, and one choice at a time."""
+    parameters = parameters_of(problem.cls)
+    optional = [
+        n for n in free if is_number(parameters[n].annotation) and type(None) in _options(parameters[n].annotation)
+    ]
+    for start in tried:
+        options: list[dict[str, Any]] = (
+            [dict.fromkeys(optional, guess) for guess in _guesses(start)] if optional else []
+        )
+        options += [{name: value} for name in free for value in choices_of(parameters[name])]
+        for option in options:
+            if problem.sizes({**start, **option}) is not None:
+                yield {**start, **option}
+                break
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def with_choices(
+    problem: Problem, start: dict[str, Any], choices: Mapping[str, list[Any]], free: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield ``start`` with every combination of options under which the names of the tensors are those at hand."""
+    base = problem.sizes(start) or {}
+    parameters = parameters_of(problem.cls)
+    optional = {
+        n: [None, *_guesses(start)]
+        for n in free
+        if is_number(parameters[n].annotation) and type(None) in _options(parameters[n].annotation)
+    }
+    numbers = {
+        n: [v, 1, 2, 3] for n in free if n not in optional and type(v := start.get(n, parameters[n].default)) is int
+    }
+    moving: dict[str, list[Any]] = {}
+    lacking = {k for k in base if k not in problem.shapes and not is_counter(k)}  # names that no option takes away
+    for name, values in {**choices, **optional, **numbers}.items():
+        now = start.get(name, parameters[name].default)
+        found = []
+        for value in values:
+            sizes = problem.sizes({**start, name: value}) if value != now else base
+            changed = sizes is not None and (sizes.keys() != base.keys() if name in numbers else sizes != base)
+            lacking -= set() if sizes is None else lacking - sizes.keys()
+            if sizes is not None and (changed or value == now):
+                found.append((value, sizes))
+        kept = _first_two(found) if name in optional else _distinct(found)
+        if len(kept) > 1:
+            kept.sort(key=lambda item: len(item[1].keys() ^ problem.shapes.keys()))
+            moving[name] = [v for v, _ in kept]
+    if lacking:
+        return
+    for combination in itertools.islice(itertools.product(*moving.values()), _MAX_CHOICES):
+        args = {**start, **dict(zip(moving, combination, strict=True))}
+        if problem.same_names(args):
+            yield args
+
+
+def _guesses(start: Mapping[str, Any]) -> list[int]:
+    numbers = [v for v in start.values() if type(v) is int and v > 0]
+    return sorted({n for v in numbers for n in (v, v // 2, v // 4, 2 * v) if n} | {1, 2})
+
+
+def _distinct(found: list[tuple[Any, Shapes]]) -> list[tuple[Any, Shapes]]:
+    """Return one value for each set of shapes."""
+    kept: list[tuple[Any, Shapes]] = []
+    for value, sizes in found:
+        if all(sizes != other for _, other in kept):
+            kept.append((value, sizes))
+    return kept
+
+
+def _first_two(found: list[tuple[Any, Shapes]]) -> list[tuple[Any, Shapes]]:
+    """Return None and the first number of an argument that may be either."""
+    none = [item for item in found if item[0] is None][:1]
+    return none + [item for item in found if item[0] is not None][:1]
+
+
+def candidate_sizes(shapes: Shapes) -> list[int]:
+    """Return the sizes at hand and their quotients."""
+    sizes = sorted({s for shape in shapes.values() for s in shape if s > 0})[:16]
+    quotients = {a // b for a in sizes for b in sizes if a % b == 0}
+    return list(dict.fromkeys([*sizes, *sorted(quotients)]))[:_MAX_CANDIDATES]
