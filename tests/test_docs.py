@@ -67,7 +67,7 @@ def test_every_error_is_documented():
 
 def test_every_command_is_documented():
     page = (ROOT / "docs" / "reference" / "commands.md").read_text()
-    files = [p.stem for p in (ROOT / "attnzoo" / "cli").glob("[a-z]*.py")]
+    files = [p.stem for p in (ROOT / "attnzoo" / "cli").glob("[a-z]*.py") if "@click." in p.read_text()]
     assert not [n for n in files if f"## attnzoo {n}\n" not in page]
 
 

@@ -33,6 +33,8 @@ def command(domain: str | None, plugin: str | None, as_json: bool) -> None:
     broken = [p for p in registry.plugins if p.status in ("broken", "clash")]
     faults = sum(len(p.faults) for p in registry.plugins)
     click.echo(f"{len(entries)} blocks")
+    if left_out := [p.name for p in registry.plugins if p.status == "blocked"]:
+        click.echo(f"plugins left out here: {', '.join(left_out)}; see: attnzoo plugins", err=True)
     for plugin_ in broken:
         click.echo(f"plugin {plugin_.name} cannot be used: {plugin_.error}", err=True)
     if broken or faults:
