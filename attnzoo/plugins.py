@@ -104,8 +104,8 @@ def _loaded(point: EntryPoint, plugin: Plugin) -> Plugin:
         _check_name(plugin.name)
         module = point.load()
         manager = _manager(module, plugin.distribution)
-        cards = [c for batch in manager.hook.attnzoo_cards() for c in batch]
-        files = [Path(f) for batch in manager.hook.attnzoo_registry_files() for f in batch]
+        cards = _listed(module, "attnzoo_cards", manager.hook.attnzoo_cards())
+        files = [Path(f) for f in _listed(module, "attnzoo_registry_files", manager.hook.attnzoo_registry_files())]
         _check_cards(cards)
     except (Exception, SystemExit) as error:
         text = f"{type(error).__name__}: {error}"
@@ -122,6 +122,18 @@ def _loaded(point: EntryPoint, plugin: Plugin) -> Plugin:
         heavy=tuple(name for name in _HEAVY if name in sys.modules and name not in before),
         manager=manager,
     )
+
+
+def _listed(module: Any, hook: str, batches: list[Any]) -> list[Any]:
+    """Return what a hook of the module returned; pluggy leaves out a None, which is a forgotten ``return``."""
+    if hasattr(module, hook) and not batches:
+        message = f"{getattr(module, '__name__', module)}: {hook} returned None, expected a list; is a return missing?"
+        raise PluginError(message)
+    for batch in batches:
+        if not isinstance(batch, list | tuple):
+            message = f"{getattr(module, '__name__', module)}: {hook} returned {batch!r}, expected a list"
+            raise PluginError(message)
+    return [item for batch in batches for item in batch]
 
 
 def where_from(distribution: str) -> str:

@@ -204,7 +204,11 @@ def _plugin(node: Node, faults: list[str]) -> KnownPlugin | None:
     values = _fields(node, _PLUGIN_FIELDS, faults)
     if values is None:
         return None
-    return KnownPlugin(**{**values, "blocks": tuple(values.get("blocks", ()))})
+    blocks = tuple(values.get("blocks", ()))
+    if any(not isinstance(b, str) for b in blocks):
+        faults.append(f"{node.where}: blocks: {list(blocks)!r}, expected a list of names")
+        return None
+    return KnownPlugin(**{**values, "blocks": blocks})
 
 
 def _weights(node: Node, path: Path, faults: list[str]) -> WeightsEntry | None:
@@ -213,7 +217,7 @@ def _weights(node: Node, path: Path, faults: list[str]) -> WeightsEntry | None:
         return None
     sha = node.get("sha256")
     if sha is not None and not re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{8}", values["sha256"]):
-        faults.append(f"{sha.where}: sha256: {values['sha256']!r}, expected 64 lower-case hex digits")
+        faults.append(f"{sha.where}: sha256: {values['sha256']!r}, expected 64 lower-case hex digits, or a publisher's 8")
         return None
     return WeightsEntry(**values, source=path)
 

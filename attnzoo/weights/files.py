@@ -19,9 +19,9 @@ def atomic_write(path: Path | str, data: bytes | Iterable[bytes | memoryview]) -
     Raises:
         WeightsError: The folder does not exist or cannot be written to.
     """
-    path = Path(path)
     temporary = ""
     try:
+        path = Path(path)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         with os.fdopen(handle, "wb") as file:
             file.writelines([data] if isinstance(data, bytes) else data)
@@ -29,8 +29,9 @@ def atomic_write(path: Path | str, data: bytes | Iterable[bytes | memoryview]) -
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         move_into_place(temporary, path)
-    except OSError as error:
-        message = f"{path}: cannot be written ({error.strerror or error}); nothing was changed"
+    except (OSError, ValueError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        message = f"{path}: cannot be written ({reason}); nothing was changed"
         raise WeightsError(message) from error
     finally:
         if temporary:

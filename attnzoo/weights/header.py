@@ -64,7 +64,7 @@ def read_header(path: Path | str) -> Header:
         WeightsError: No such file, or not a whole safetensors file: every tensor must lie in it, without gap or overlap.
     """
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
             head = file.read(8)
@@ -75,8 +75,11 @@ def read_header(path: Path | str) -> Header:
     except FileNotFoundError as error:
         message = f"{path}: no such file"
         raise WeightsError(message) from error
-    except OSError as error:
-        message = f"{path}: cannot be read ({error.strerror or error})"
+    except WeightsError:
+        raise
+    except (OSError, ValueError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        message = f"{path}: cannot be read ({reason})"
         raise WeightsError(message) from error
     return _checked(path, _parsed(path, text), 8 + length, size)
 

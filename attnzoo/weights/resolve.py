@@ -59,7 +59,7 @@ def build_with_weights(registry: Registry, name: str, arguments: Mapping[str, An
         return _build_foreign(registry, entry.id, full, located, f"weights {reference!r}")
     tensors = read_tensors(located.path)
     module = build_on_meta(lambda: build_block(registry, entry.id, full), tensors, f"weights {reference!r}")
-    object.__setattr__(module, "attnzoo_spec", BlockSpec(entry.id, full))
+    object.__setattr__(module, "attnzoo_spec", BlockSpec(entry.id, full, version=entry.card.version))
     return module
 
 
@@ -76,6 +76,9 @@ def _build_foreign(registry: Registry, block: str, args: Mapping[str, Any], loca
 
 
 def _locate(registry: Registry, reference: str) -> _Located:
+    if not reference.strip():
+        message = "weights '': an empty name, expected a catalogue name, a path or an address"
+        raise NameNotFound(message)
     catalogue = catalogue_of(registry)
     if any(e.name == reference for e in catalogue.weights):
         entry = catalogue.find(reference)
@@ -92,8 +95,11 @@ def _locate(registry: Registry, reference: str) -> _Located:
     if site:
         return _Located(path, site=site)
     description = read_description(path)
-    spec = description["spec"] if description else {}
-    return _Located(path, spec.get("block"), spec.get("args", {}))
+    spec = description["spec"] if description else {"block": None}
+    if "block" not in spec:
+        message = f"weights {reference!r}: the file holds a composition ({', '.join(spec)}), expected one block; load it"
+        raise LoadError(message)
+    return _Located(path, spec["block"], spec.get("args") or {})
 
 
 def local_file(entry: WeightsEntry, progress: Callable[[int, int | None], None] | None = None) -> Path:

@@ -65,7 +65,12 @@ def save_block(
     description = {"format": _FORMAT, "attnzoo": __version__, "spec": spec_to_data(_without_weights(spec))}
     description["plugins"] = _plugins_of(spec, registry)
     description.update({k: v for k, v in about.items() if v})
-    atomic_write(path, tensor_chunks(block.state_dict(), {_KEY: json.dumps(description, sort_keys=True)}))
+    try:
+        text = json.dumps(description, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        message = f"{path}: the description holds what is no plain data ({error}), expected text, numbers and lists"
+        raise WeightsError(message) from error
+    atomic_write(path, tensor_chunks(block.state_dict(), {_KEY: text}))
 
 
 def _without_weights(spec: Spec) -> Spec:
@@ -106,7 +111,8 @@ def read_description(path: Path | str, *, header: Header | None = None) -> dict[
     try:
         description = json.loads(text)
         version = description["format"]
-        description["spec"]
+        if not isinstance(description["spec"], dict):
+            raise TypeError(f"the spec is a {type(description['spec']).__name__}")
     except (json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
         message = f"{path}: the description in the header is damaged ({type(error).__name__}: {error})"
         raise WeightsError(message) from error
@@ -131,7 +137,8 @@ def load_block(path: Path | str, registry: Registry) -> nn.Module:
         message = f"{path}: no description in the header, expected a file saved by attnzoo; see: attnzoo scan {path}"
         raise WeightsError(message)
     try:
-        spec = spec_from_data(description["spec"], str(path))
+        # Weights named inside a header are never followed: a file must not make its reader open another one.
+        spec = _without_weights(spec_from_data(description["spec"], str(path)))
     except SpecError as error:
         message = f"{path}: the spec in the header is damaged: {error}"
         raise WeightsError(message) from error
@@ -159,7 +166,12 @@ def build_on_meta(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor],
 def fill_from_meta(module: nn.Module, tensors: Mapping[str, Tensor], build: Callable[[], nn.Module]) -> nn.Module:
     """Give a module on the meta device its ``tensors``, which must fit, and what is not saved from a second ``build()``."""
     ties = _ties(module)
-    module.load_state_dict(dict(tensors), assign=True)
+    try:
+        module.load_state_dict(dict(tensors), assign=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        message = f"{type(module).__name__}: its tensors cannot be taken over ({reason})"
+        raise LoadError(message) from error
     for first, others in ties.items():
         for name in others:
             _set_parameter(module, name, module.get_parameter(first))
