@@ -21,6 +21,7 @@ from attnzoo.yaml_reader import plain, read_plain, read_yaml
 
 __all__ = ["DOMAINS", "Card", "CardFault", "Dialect", "card_of", "fold", "read_card", "read_cards", "read_cards_in"]
 
+
 @dataclass(frozen=True)
 class Dialect:
     """How another library spells the arguments and tensors of a block. All fields are data from the card."""

@@ -96,6 +96,7 @@ Spec = BlockSpec | ChainSpec | SumSpec | ResidualSpec | InsertSpec
 
 _MAX_FAULTS = 100  # looking up the near matches of a wrong name takes milliseconds
 
+
 def blocks_of(spec: Spec) -> Iterator[BlockSpec]:
     """Yield every block of a spec, in the order in which they are written.
 

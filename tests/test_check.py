@@ -246,7 +246,6 @@ def test_a_folder_with_a_package_is_checked_without_being_installed(tmp_path):
 
 def test_a_plugin_is_checked_by_its_distribution_and_package(attnzoo_registry):
     import attnzoo_vision.plugin
-
     from attnzoo.errors import NameNotFound
     from attnzoo.registry import default_registry
     from attnzoo.testing.target import resolve_target

@@ -24,7 +24,9 @@ TORCHVISION = (
         ),
     ),
     Placement(
-        "stage-outputs", _STAGES, ("class:ResNet.layer[1-4]", "class:ConvNeXt.features.[1357]", "class:RegNet.trunk_output.*")
+        "stage-outputs",
+        _STAGES,
+        ("class:ResNet.layer[1-4]", "class:ConvNeXt.features.[1357]", "class:RegNet.trunk_output.*"),
     ),
     Placement("last-stage", "the output of the last stage", ("class:ResNet.layer4", "class:ConvNeXt.features.7")),
     Placement("mlp-outputs", _MLP, ("class:EncoderBlock.mlp", "class:SwinTransformerBlock.mlp")),

@@ -1,4 +1,5 @@
 import torch
+
 from attnzoo_sequence.decoders.bahdanau_decoder import BahdanauDecoder
 
 

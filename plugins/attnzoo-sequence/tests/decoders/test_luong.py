@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_sequence.decoders.luong_global import LuongGlobal
 from attnzoo_sequence.decoders.luong_local_m import LuongLocalM
 from attnzoo_sequence.decoders.luong_local_p import LuongLocalP

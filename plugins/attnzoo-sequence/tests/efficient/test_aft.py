@@ -1,10 +1,11 @@
 import pytest
 import torch
+from torch import nn
+
 from attnzoo_sequence.efficient.aft_conv import AFTConv
 from attnzoo_sequence.efficient.aft_full import AFTFull
 from attnzoo_sequence.efficient.aft_local import AFTLocal
 from attnzoo_sequence.efficient.aft_simple import AFTSimple
-from torch import nn
 
 
 def formula(block: nn.Module, x: torch.Tensor, bias: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:

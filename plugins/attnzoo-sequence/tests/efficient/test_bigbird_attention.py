@@ -1,4 +1,5 @@
 import torch
+
 from attnzoo_sequence.efficient.bigbird_attention import BigBirdAttention
 
 

@@ -1,5 +1,6 @@
 import torch
 import torch.nn.functional as F
+
 from attnzoo_sequence.efficient.linear_attention import LinearAttention
 
 

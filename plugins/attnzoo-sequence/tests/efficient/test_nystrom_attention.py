@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_sequence.efficient.nystrom_attention import NystromAttention
 
 

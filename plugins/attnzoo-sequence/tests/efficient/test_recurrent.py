@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
+
 from attnzoo_sequence.efficient.delta_rule import DeltaRule
 from attnzoo_sequence.efficient.gated_delta_rule import GatedDeltaRule
 from attnzoo_sequence.efficient.gated_linear_attention import GatedLinearAttention
-from torch import nn
 
 LENGTH = 150
 Tensors = dict[str, torch.Tensor]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_sequence.efficient.reformer_attention import ReformerAttention
 
 

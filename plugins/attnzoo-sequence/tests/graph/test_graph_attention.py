@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import nn
+
 from attnzoo_sequence.graph.graph_attention import GraphAttention
 from attnzoo_sequence.graph.graph_attention_v2 import GraphAttentionV2
-from torch import nn
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from attnzoo_sequence.language_model.differential_attention import DifferentialAttention
 
 

@@ -3,6 +3,7 @@ import re
 
 import pytest
 import torch
+
 from attnzoo_sequence.language_model.multi_head_latent_attention import MultiHeadLatentAttention
 from attnzoo_sequence.ops.yarn import yarn_tables
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_sequence.multi_head import alibi_attention
 from attnzoo_sequence.multi_head.alibi_attention import AlibiAttention, alibi_slopes
 

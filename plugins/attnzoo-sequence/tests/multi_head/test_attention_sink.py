@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_sequence.multi_head.attention_sink import AttentionSink
 
 

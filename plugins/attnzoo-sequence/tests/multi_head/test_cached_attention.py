@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from attnzoo_sequence.multi_head.cached_attention import CachedAttention
 from safetensors.torch import load_file
+
+from attnzoo_sequence.multi_head.cached_attention import CachedAttention
 
 GOLDEN = Path(__file__).parents[4] / "tests" / "golden"
 

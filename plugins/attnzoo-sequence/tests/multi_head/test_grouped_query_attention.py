@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_sequence.multi_head.grouped_query_attention import GroupedQueryAttention
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
-from attnzoo_sequence.multi_head.multi_head_attention import MultiHeadAttention
 from torch import nn
+
+from attnzoo_sequence.multi_head.multi_head_attention import MultiHeadAttention
 
 
 def plain(block, query, key, value, mask=None):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_sequence.multi_head.shaw_relative_attention import ShawRelativeAttention
 
 

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from attnzoo_sequence.multi_head.t5_attention import T5Attention
 
 

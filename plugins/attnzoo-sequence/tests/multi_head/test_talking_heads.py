@@ -1,4 +1,5 @@
 import torch
+
 from attnzoo_sequence.multi_head.talking_heads import TalkingHeads
 
 

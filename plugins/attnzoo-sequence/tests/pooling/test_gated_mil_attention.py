@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_sequence.pooling.gated_mil_attention import GatedMILAttention
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_sequence.pooling.perceiver_cross_attention import PerceiverCrossAttention
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_sequence.pooling.isab import ISAB
 from attnzoo_sequence.pooling.mab import MAB
 from attnzoo_sequence.pooling.pma import PMA

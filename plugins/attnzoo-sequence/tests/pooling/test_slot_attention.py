@@ -1,4 +1,5 @@
 import torch
+
 from attnzoo_sequence.pooling.slot_attention import SlotAttention
 
 

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from attnzoo_sequence.positions.learned_positions import LearnedPositions
 from attnzoo_sequence.positions.rotary_positions import RotaryPositions
 from attnzoo_sequence.positions.sinusoidal_positions import SinusoidalPositions

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_sequence.scoring.hard_attention import HardAttention, moving_baseline, reinforce_loss
 
 RULES = ["argmax", "straight_through", "gumbel", "reinforce"]

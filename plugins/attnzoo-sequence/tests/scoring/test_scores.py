@@ -1,4 +1,5 @@
 import torch
+
 from attnzoo_sequence.scoring.additive_score import AdditiveScore
 from attnzoo_sequence.scoring.bilinear_score import BilinearScore
 from attnzoo_sequence.scoring.dot_score import DotScore

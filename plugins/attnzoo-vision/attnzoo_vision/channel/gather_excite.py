@@ -136,9 +136,7 @@ def _check(extent: int, gather: str, size: Sequence[int] | None) -> None:
         raise ValueError(message)
 
 
-def _gather_convs(
-    channels: int, extent: int, size: Sequence[int] | None, padded: bool, bias: bool
-) -> list[nn.Conv2d]:
+def _gather_convs(channels: int, extent: int, size: Sequence[int] | None, padded: bool, bias: bool) -> list[nn.Conv2d]:
     if extent == 0 and size is not None:
         padding = ((size[0] - 1) // 2, (size[1] - 1) // 2) if padded else (0, 0)
         return [nn.Conv2d(channels, channels, (size[0], size[1]), padding=padding, groups=channels, bias=bias)]

@@ -1,4 +1,5 @@
 import torch
+
 from attnzoo_vision.channel.ceca import CECA
 
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from attnzoo_vision.channel.eca import ECA
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size
 

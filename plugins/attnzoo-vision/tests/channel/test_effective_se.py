@@ -1,5 +1,6 @@
 import torch
 import torch.nn.functional as F
+
 from attnzoo_vision.channel.effective_se import EffectiveSE
 
 

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from attnzoo_vision.channel.fca import FCA
 
 

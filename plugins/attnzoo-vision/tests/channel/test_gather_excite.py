@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from attnzoo_vision.channel.gather_excite import GatherExcite
 from attnzoo_vision.channel.ge_block import GEBlock
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from attnzoo_vision.channel.gsop_block import GSoPBlock
 from attnzoo_vision.channel.gsop_channel import GSoPChannel
 from attnzoo_vision.channel.gsop_position import GSoPPosition

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_vision.channel.lct import LCT
 
 

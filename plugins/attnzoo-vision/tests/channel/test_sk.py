@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_vision.channel.sk import SK
 from attnzoo_vision.channel.sk_linear import SKLinear
 

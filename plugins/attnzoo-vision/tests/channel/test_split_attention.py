@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_vision.channel.split_attention import SplitAttention
 
 

@@ -1,4 +1,5 @@
 import torch
+
 from attnzoo_vision.channel.srm import SRM
 
 

@@ -1,8 +1,9 @@
 """A convolution joined with its batch norm."""
 
 import torch
-from attnzoo_vision.ops.fold import conv_and_norm
 from torch import nn
+
+from attnzoo_vision.ops.fold import conv_and_norm
 
 
 def layers(bias: bool) -> tuple[nn.Conv2d, nn.BatchNorm2d]:

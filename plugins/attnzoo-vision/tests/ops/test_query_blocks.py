@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import Tensor
+
 from attnzoo_vision.ops import query_blocks
 from attnzoo_vision.ops.query_blocks import attend_by_blocks, attends_by_blocks
-from torch import Tensor
 
 SCALE = 0.7
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from attnzoo_vision.ops.shuffled_gates import plain_gates, shuffled_gates
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_vision.self_attention.attention_pool2d import AttentionPool2d
 
 

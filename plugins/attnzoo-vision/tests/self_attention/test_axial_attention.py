@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_vision.self_attention.axial_attention import AxialAttention
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from attnzoo_vision.self_attention.bat import BAT
 from torch.nn import functional as F
+
+from attnzoo_vision.self_attention.bat import BAT
 
 
 def test_the_small_matrices_act_as_their_kronecker_products_with_the_identity():

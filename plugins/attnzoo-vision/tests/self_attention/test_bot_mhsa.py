@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_vision.self_attention.bot_mhsa import BotMHSA
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from attnzoo_vision.self_attention.danet_channel_attention import DANetChannelAttention
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from attnzoo_vision.self_attention.danet_position_attention import DANetPositionAttention
 
 

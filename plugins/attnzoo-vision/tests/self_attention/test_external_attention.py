@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from attnzoo_vision.self_attention.external_attention import ExternalAttention
 from torch.nn import functional as F
+
+from attnzoo_vision.self_attention.external_attention import ExternalAttention
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

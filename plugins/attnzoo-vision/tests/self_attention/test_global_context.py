@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from attnzoo_vision.self_attention.global_context import GlobalContext
 from torch.nn import functional as F
+
+from attnzoo_vision.self_attention.global_context import GlobalContext
 
 
 def _transform(layers, context_nc):

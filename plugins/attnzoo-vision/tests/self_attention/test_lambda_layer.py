@@ -1,4 +1,5 @@
 import torch
+
 from attnzoo_vision.self_attention.lambda_layer import LambdaLayer
 
 

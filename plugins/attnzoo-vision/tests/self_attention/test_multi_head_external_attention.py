@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from attnzoo_vision.self_attention.multi_head_external_attention import MultiHeadExternalAttention
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from attnzoo_vision.self_attention.non_local import NonLocal
 
 MODES = ["embedded_gaussian", "gaussian", "dot_product", "concatenation"]

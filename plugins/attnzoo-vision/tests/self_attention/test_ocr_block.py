@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from attnzoo_vision.self_attention.ocr_block import OCRBlock
 from torch.nn import functional as F
+
+from attnzoo_vision.self_attention.ocr_block import OCRBlock
 
 
 def _unit(unit, x_nlc, training):

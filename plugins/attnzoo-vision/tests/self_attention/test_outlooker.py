@@ -1,5 +1,6 @@
 import torch
 import torch.nn.functional as F
+
 from attnzoo_vision.self_attention.outlooker import Outlooker
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from attnzoo_vision.self_attention.polarized_parallel import PolarizedParallel
 
 

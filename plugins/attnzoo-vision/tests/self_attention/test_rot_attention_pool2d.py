@@ -1,4 +1,5 @@
 import torch
+
 from attnzoo_vision.self_attention.rot_attention_pool2d import RotAttentionPool2d
 
 

@@ -1,4 +1,5 @@
 import torch
+
 from attnzoo_vision.self_attention.swin_window_attention import SwinWindowAttention
 
 

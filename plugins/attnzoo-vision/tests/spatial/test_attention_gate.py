@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from attnzoo_vision.spatial.additive_attention_gate import AdditiveAttentionGate
 from attnzoo_vision.spatial.attention_gate import AttentionGate
 

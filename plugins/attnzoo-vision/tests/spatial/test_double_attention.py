@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from attnzoo_vision.spatial.double_attention import DoubleAttention
 
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from attnzoo_vision.spatial.large_kernel_attention import LargeKernelAttention
 from attnzoo_vision.spatial.van_attention import VANAttention
 from attnzoo_vision.spatial.van_block import VANBlock

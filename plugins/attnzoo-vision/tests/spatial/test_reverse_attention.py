@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_vision.spatial.reverse_attention import ReverseAttention
 from attnzoo_vision.spatial.reverse_attention_pranet import ReverseAttentionPraNet
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_vision.spatial.affine_sampler import AffineSampler
 from attnzoo_vision.spatial.stn import STN
 

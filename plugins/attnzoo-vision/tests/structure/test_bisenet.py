@@ -1,5 +1,6 @@
 import torch
 import torch.nn.functional as F
+
 from attnzoo_vision.structure.bisenet_arm import AttentionRefinement
 from attnzoo_vision.structure.bisenet_context_path import ContextPath
 from attnzoo_vision.structure.bisenet_ffm import FeatureFusion

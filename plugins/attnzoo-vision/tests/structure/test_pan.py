@@ -1,4 +1,5 @@
 import torch
+
 from attnzoo_vision.structure.pan_fpa import FeaturePyramidAttention
 from attnzoo_vision.structure.pan_gau import GlobalAttentionUpsample
 

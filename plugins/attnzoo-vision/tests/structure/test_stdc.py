@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from attnzoo_vision.structure.detail_guidance_loss import DetailGuidanceLoss
 from attnzoo_vision.structure.stdc_module import STDCModule
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_vision.temporal.divided_space_time import DividedSpaceTime
 from attnzoo_vision.temporal.joint_space_time import JointSpaceTime
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from attnzoo_vision.temporal.gltr import GLTR
 from attnzoo_vision.temporal.temporal_self_attention import TemporalSelfAttention
 

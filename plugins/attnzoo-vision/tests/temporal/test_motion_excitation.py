@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from attnzoo_vision.ops.frames import window_sums
 from attnzoo_vision.temporal.motion_excitation import MotionExcitation
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from attnzoo_vision.ops.frames import filter_frames
 from attnzoo_vision.temporal.temporal_adaptive_module import TemporalAdaptiveModule
 
