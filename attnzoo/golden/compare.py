@@ -99,8 +99,8 @@ def compare(name: str, value: Any, stored: Tensor, tolerance: float = VALUE_TOLE
     difference = torch.where(same, 0.0, (value - stored).abs()).max().item()
     finite = stored[stored.isfinite()]
     largest = finite.abs().max().item() if finite.numel() else 1.0
-    # Errors count relative to the largest entry, or absolutely where it is below 1. Small tensors are not let off, but a
-    # gradient that vanishes exactly (through the weight of a lone key) still has the rounding of its terms.
+    # Errors count relative to the largest entry, or absolutely where it is below 1. Small tensors are not let off, but
+    # a gradient that vanishes exactly (through the weight of a lone key) still has the rounding of its terms.
     floor = 1e-2 if tolerance == GRADIENT_TOLERANCE else 1e-6
     scale = 1.0 if 1e-2 <= largest <= 1 else max(largest, floor)
     return Comparison(name, difference / scale, tolerance)
