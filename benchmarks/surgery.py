@@ -7,11 +7,12 @@ host whose code calls the same blocks (at most 1.03).
 
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from attnzoo.surgery import Order, Site, insert, probe, remove, select
+from attnzoo.surgery import Order, Site, insert, inserted, probe, remove, select
 
 
 class Block(nn.Module):
@@ -76,29 +77,42 @@ def insertion() -> None:
     print(f"probe {alone:.2f} s, insertion and removal beyond it {both - alone:.2f} s (bound: 1 s)")
 
 
-def overhead(channels: int = 64, size: int = 32, depth: int = 8, runs: int = 60) -> None:
-    """Compare hooks with calls by hand, in turn, on one host."""
-    hooked, by_hand = host(depth, channels), host(depth, channels, by_hand=True)
+def overhead(channels: int = 64, size: int = 32, batch: int = 8, runs: int = 400) -> None:
+    """Compare a hooked site with the same block called by hand after the same module: only the call differs."""
+    site, plain, x = nn.Identity(), nn.Identity(), torch.randn(batch, channels, size, size)
+    insert(nn.Sequential(site), Order(make, "0"), inputs=x)
+    block = inserted(site)[0].block
+    hooked, by_hand = (lambda: site(x)), (lambda: block(plain(x)))
+    print_ratio("one block", hooked, by_hand, runs)
+
+
+def host_overhead(channels: int = 64, size: int = 32, depth: int = 8, runs: int = 40) -> None:
+    """Compare whole hosts; two equal hosts that call by hand show how far the machine's noise goes."""
+    hooked, by_hand, twin = host(depth, channels), host(depth, channels, True), host(depth, channels, True)
     insert(hooked, Order(make, "class:Block.bn2"), inputs=(1, 3, size, size))
     x = torch.randn(8, 3, size, size)
-    ratios, times = [], []
+    print_ratio("host of 8 blocks", lambda: hooked(x), lambda: by_hand(x), runs)
+    print_ratio("two equal hosts (noise)", lambda: twin(x), lambda: by_hand(x), runs)
+
+
+def print_ratio(name: str, first: Callable[[], object], second: Callable[[], object], runs: int) -> None:
+    """Time both in turn; print the ratio of their best times, and median and quartiles of the ratios turn by turn."""
+    times: tuple[list[float], list[float]] = ([], [])
     with torch.no_grad():
-        for turn in range(runs):
-            pair = []
-            for model in (hooked, by_hand) if turn % 2 else (by_hand, hooked):
+        for turn in range(runs + 5):
+            for which in (0, 1) if turn % 2 else (1, 0):
                 start = time.perf_counter()
-                model(x)
-                pair.append(time.perf_counter() - start)
-            first, second = pair if turn % 2 else pair[::-1]
-            ratios.append(first / second)
-            times.append(second)
-    low, median, high = statistics.quantiles(ratios[5:], n=4)
-    print(f"forward by hand {1e3 * statistics.median(times):.1f} ms")
-    print(f"hooked / by hand: median {median:.3f}, quartiles {low:.3f} to {high:.3f}")
-    print(f"minima: {min(r * t for r, t in zip(ratios, times, strict=True)) / min(times):.3f} (bound: 1.03)")
+                (first, second)[which]()
+                times[which].append(time.perf_counter() - start)
+    ratios = [a / b for a, b in zip(times[0][5:], times[1][5:], strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4)
+    best = min(times[0][5:]) / min(times[1][5:])
+    print(f"{name}: by hand {1e3 * statistics.median(times[1][5:]):.3f} ms")
+    print(f"  ratio of minima {best:.3f}; ratios turn by turn {median:.3f} ({low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     insertion()
     overhead()
+    host_overhead()
