@@ -1,4 +1,6 @@
+import contextlib
 import hashlib
+import random
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ from attnzoo.weights.download import Policy, download, source_of
 from attnzoo.weights.fetch import fetch, local_path_of
 
 BODY = bytes(range(256)) * 2000
+SIZE = len(BODY)
 OTHER = BODY[::-1]
 SHA = hashlib.sha256(BODY).hexdigest()
 QUICK = Policy(attempts=3, timeout=5, pause=0.001, longest_pause=0.01)
@@ -70,10 +73,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(body[i : i + 4096])
                 time.sleep(0.002)
             return
-        try:
+        with contextlib.suppress(OSError):
             self.wfile.write(body + b"!" * 50 if step == "more" else body)
-        except OSError:
-            pass
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def server(tmp_path, monkeypatch):
     server.server_close()
 
 
-def get(server, sha=SHA, size=len(BODY)):
+def get(server, sha=SHA, size=SIZE):
     return fetch(server.url, sha, size=size, where="weights 'w'", policy=QUICK)
 
 
@@ -249,21 +250,28 @@ def test_a_connection_that_is_refused_is_told(tmp_path):
         download(source_of("http://127.0.0.1:9/x"), tmp_path / "x.part", policy=QUICK)
 
 
+PULL_FOR_EVER = """
+import os, sys
+from attnzoo.weights.fetch import fetch
+print("ready", flush=True)
+while True:
+    path = fetch(sys.argv[1], sys.argv[2], size=int(sys.argv[3]))
+    os.unlink(path)
+"""
+
+
 @pytest.mark.slow
 def test_a_kill_at_any_moment_of_a_download_leaves_a_whole_file_or_none(server):
     server.plan.steps = ["slow"]
-    script = "import sys\nfrom attnzoo.weights.fetch import fetch\nprint(fetch(sys.argv[1], sys.argv[2], size=int(sys.argv[3])))"
+    rng = random.Random(0)
     path = cached_path(server.url, SHA)
-    for i in range(200):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, server.url, SHA, str(len(BODY))],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(0.1 + 0.37 * (i * 0.618 % 1))
-        process.kill()
-        process.wait()
-        if path.exists():
-            assert path.read_bytes() == BODY
-            path.unlink()
+    for _ in range(100):
+        arguments = [sys.executable, "-c", PULL_FOR_EVER, server.url, SHA, str(SIZE)]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(rng.uniform(0, 0.4))
+            process.kill()
+        assert not path.exists() or path.read_bytes() == BODY
+    server.plan.steps = ["whole"]
     assert get(server).read_bytes() == BODY
+    assert not [p for p in path.parent.iterdir() if p.suffix in (".part", ".etag")]

@@ -1,5 +1,6 @@
 """Damaged files: every outcome is success or an attnzoo error, and none takes long."""
 
+import contextlib
 import random
 import time
 
@@ -64,10 +65,8 @@ def fuzz(tmp_path, count):
         path, reader, data = files[i % len(files)]
         path.write_bytes(mutate(data, rng))
         begin = time.process_time()
-        try:
+        with contextlib.suppress(AttnZooError):
             reader(path)
-        except AttnZooError:
-            pass
         assert time.process_time() - begin < 1, path.read_bytes()
 
 

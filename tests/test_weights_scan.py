@@ -13,7 +13,7 @@ from attnzoo.errors import LoadError, NameNotFound, UnsafeFile, WeightsError
 from attnzoo.weights.checkpoint import open_checkpoint
 from attnzoo.weights.extract import extract
 from attnzoo.weights.hashes import sha256_of
-from attnzoo.weights.scan import scan
+from attnzoo.weights.scan import scan, scan_fully
 from attnzoo.weights.store import read_description
 
 
@@ -79,6 +79,21 @@ def test_several_readings_are_listed_and_not_chosen_from(host, tmp_path):
     assert found.ambiguous
     with pytest.raises(LoadError, match="2 readings fit, expected one; give --block or --dialect"):
         extract(host, "encoder.0.attention", tmp_path / "a.safetensors", registry())
+
+
+def test_a_place_that_cannot_be_solved_is_listed_with_the_reason(tmp_path):
+    path = tmp_path / "odd.safetensors"
+    odd = se() | {"fc2.weight": torch.randn(31, 5, 1, 1)}
+    save_file(below("layer1.0.se", se()) | below("layer2.0.se", odd), path)
+    found, unsolved = scan_fully(open_checkpoint(path), registry())
+    assert [f.site for f in found] == ["layer1.0.se"]
+    assert [u.site for u in unsolved] == ["layer2.0.se"]
+    reason = "vision/se in the dialect 'timm': no arguments found that give these shapes"
+    assert reason in unsolved[0].reasons
+    result = CliRunner().invoke(main, ["scan", str(path)])
+    assert "layer2.0.se  (not solved)" in result.output
+    assert reason in result.output
+    assert "1 not solved" in result.output
 
 
 def test_the_number_of_heads_is_asked_for(host, tmp_path):

@@ -1,6 +1,7 @@
 """``attnzoo scan FILE``: find the blocks inside a checkpoint."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,28 +19,35 @@ __all__ = ["command"]
 def command(file: Path, as_json: bool) -> None:
     """Find the blocks of all installed plugins inside the checkpoint FILE.
 
-    FILE is a safetensors file (only its header is read), an index of several, a torch file (read without running code) or
-    an ONNX file. For each block: where it is, which one, the arguments that its tensors tell, and those they cannot tell.
+    FILE is a safetensors file (only its header is read), an index of several, a torch file (read without running
+    code) or an ONNX file. For each block: where it is, which one, the arguments that its tensors tell, and those that
+    they cannot tell.
     """
     from attnzoo.registry import default_registry
     from attnzoo.weights.checkpoint import open_checkpoint
-    from attnzoo.weights.scan import scan
+    from attnzoo.weights.scan import scan_fully
 
     checkpoint = open_checkpoint(file)
-    found = scan(checkpoint, default_registry())
+    found, unsolved = scan_fully(checkpoint, default_registry())
     if as_json:
         data = {
             "file": str(file),
             "format": checkpoint.format,
             "tensors": len(checkpoint.tensors),
             "sites": [f.data() for f in found],
+            "unsolved": [asdict(u) for u in unsolved],
         }
         click.echo(json.dumps(data, indent=2, default=list))
         return
     for item in found:
         _print(item)
+    for left in unsolved:
+        click.echo(f"{left.site or '(whole file)'}  (not solved)")
+        for reason in left.reasons:
+            click.echo(f"    {reason}")
     ambiguous = sum(f.ambiguous for f in found)
-    click.echo(f"{len(found)} sites in {len(checkpoint.tensors)} tensors ({checkpoint.format}), {ambiguous} ambiguous")
+    counts = f"{ambiguous} ambiguous, {len(unsolved)} not solved"
+    click.echo(f"{len(found)} sites in {len(checkpoint.tensors)} tensors ({checkpoint.format}), {counts}")
 
 
 def _print(found: "Found") -> None:

@@ -66,7 +66,7 @@ def verify_weights(names: tuple[str, ...]) -> None:
 @command.command("pull")
 @click.argument("names", nargs=-1, required=True)
 def pull_weights(names: tuple[str, ...]) -> None:
-    """Fetch the weights NAMES, verify them, and print where they are; a download that was cut goes on where it stopped."""
+    """Fetch the weights NAMES, verify them, and print where they are; a download that was cut is continued."""
     from attnzoo.registry import default_registry
     from attnzoo.weights.catalogue import catalogue_of
     from attnzoo.weights.resolve import local_file

@@ -217,7 +217,8 @@ def _weights(node: Node, path: Path, faults: list[str]) -> WeightsEntry | None:
         return None
     sha = node.get("sha256")
     if sha is not None and not re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{8}", values["sha256"]):
-        faults.append(f"{sha.where}: sha256: {values['sha256']!r}, expected 64 lower-case hex digits, or a publisher's 8")
+        expected = "expected 64 lower-case hex digits, or a publisher's 8"
+        faults.append(f"{sha.where}: sha256: {values['sha256']!r}, {expected}")
         return None
     return WeightsEntry(**values, source=path)
 

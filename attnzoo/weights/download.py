@@ -104,7 +104,8 @@ def download(
             came_further = part.exists() and part.stat().st_size > before
             failures = 0 if came_further else failures + 1
             if failures >= policy.attempts:
-                message = f"{source.url}: {retry.reason}, {failures} times without progress; try again, it will go on where it stopped"
+                advice = "try again, it will go on where it stopped"
+                message = f"{source.url}: {retry.reason}, {failures} times without progress; {advice}"
                 raise FetchError(message) from retry
             pause = min(policy.longest_pause, policy.pause * 2**failures) * random.uniform(0.5, 1.0)
             time.sleep(min(policy.longest_pause, max(pause, retry.after or 0.0)) if failures or retry.after else 0.0)

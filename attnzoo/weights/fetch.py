@@ -16,7 +16,7 @@ __all__ = ["fetch", "local_path_of"]
 
 
 def local_path_of(address: str, base: Path | None = None) -> Path | None:
-    """Return the path of an address that is a local one: a path (from ``base`` on), ``file:…`` or ``package:name/path``."""
+    """Return the path of a local address: a path (from ``base`` on), ``file:…`` or ``package:name/path``."""
     if address.startswith("file:"):
         return Path(urllib.parse.unquote(urllib.parse.urlsplit(address).path))
     if address.startswith("package:"):

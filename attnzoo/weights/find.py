@@ -31,7 +31,7 @@ class Place:
 
 
 class NameIndex:
-    """The names of a checkpoint, by what they end with. Numbers in names are all one: ``fc.0.weight`` is ``fc.#.weight``."""
+    """The names of a checkpoint, by what they end with. All numbers are one: ``fc.0.weight`` is ``fc.#.weight``."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = sorted(names)

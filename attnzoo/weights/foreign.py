@@ -90,7 +90,7 @@ def expected_shapes(steps: list[Step], module: nn.Module) -> dict[str, tuple[int
 
 
 def foreign_report(dialect: Dialect, expected: Mapping[str, Any], found: Mapping[str, Any]) -> LoadReport:
-    """Compare the shapes of their tensors that a block needs with those found; ignored ones and counters are not asked."""
+    """Compare the shapes of their tensors that a block needs with those found, but for ignored ones and counters."""
     wanted = {k: v for k, v in expected.items() if k in found or not is_counter(k)}
     counted = {
         k: v

@@ -1,7 +1,8 @@
 """The header of a safetensors file: names, types, shapes and places of its tensors. Neither torch nor safetensors.
 
-A safetensors file is eight bytes (the header's length, little-endian), the header (JSON), and the tensors' bytes without
-gaps. Reading the header of a file of any size takes milliseconds, so a checkpoint is listed without being loaded.
+A safetensors file is eight bytes (the header's length, little-endian), the header (JSON), and the tensors' bytes
+without gaps. Reading the header of a file of any size takes milliseconds, so a checkpoint is listed without being
+loaded.
 """
 
 import json
@@ -61,7 +62,7 @@ def read_header(path: Path | str) -> Header:
     """Read and check the header of a safetensors file.
 
     Raises:
-        WeightsError: No such file, or not a whole safetensors file: every tensor must lie in it, without gap or overlap.
+        WeightsError: No such file, or not a whole safetensors file: all tensors must lie in it, without gap or overlap.
     """
     try:
         with Path(path).open("rb") as file:

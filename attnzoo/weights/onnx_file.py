@@ -1,8 +1,9 @@
-"""ONNX files: their tensors, and blocks found by the chain of operators around them (needs ``pip install attnzoo[onnx]``).
+"""ONNX files: their tensors, and blocks found by the chain of operators around them (``attnzoo[onnx]``).
 
-Exporters rename tensors, so a dialect may say its block as a chain: ``graph: "GlobalAveragePool > Conv squeeze > Relu >
-Conv excite > Sigmoid gate > Mul"``. Labelled operators give the tensors ``squeeze.weight``, ``squeeze.bias`` … and, to the
-expressions under ``args``, ``ops['gate']`` and ``attrs['gate.alpha']``.
+Exporters rename tensors, so a dialect may say its block as a chain:
+``graph: "GlobalAveragePool > Conv squeeze > Relu > Conv excite > Sigmoid gate > Mul"``.
+Labelled operators give the tensors ``squeeze.weight``, ``squeeze.bias`` … and, to the expressions under ``args``,
+``ops['gate']`` and ``attrs['gate.alpha']``.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -107,13 +108,13 @@ def _graph(graph: Any) -> _Graph:
         for name in node.input:
             readers.setdefault(name, []).append(node)
         if node.op_type == "Constant":
-            constants.update({node.output[0]: a.t for a in node.attribute if a.name == "value"})
+            constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
     makers = {name: node for node in graph.node for name in node.output}
     return _Graph(tuple(graph.node), {k: tuple(v) for k, v in readers.items()}, makers, constants)
 
 
 def scan_graph(checkpoint: Checkpoint, registry: Registry, known: set[str]) -> "list[Found]":
-    """Return the blocks that the chains of the dialects find; a site is the name of the last labelled operator's output."""
+    """Return the blocks that the dialects' chains find; a site is the name of the last labelled operator's output."""
     from attnzoo.weights.scan import Found, Reading
 
     graph: _Graph = checkpoint.graph

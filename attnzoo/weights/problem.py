@@ -53,6 +53,7 @@ class Problem:
     cls: Any
     builds: dict[str, Shapes | None]  # shared by all problems of one dialect
     spent: list[int]  # builds made for this problem
+    lacking: set[str]  # names that it always has and that are not at hand, once known
 
     def sizes(self, args: Mapping[str, Any]) -> Shapes | None:
         """Return the shapes of their tensors for our arguments, or None if the block cannot be so."""
@@ -79,7 +80,7 @@ class Problem:
 
 
 class _NoValues(TorchFunctionMode):
-    """Leaves out what fills tensors with first values: on the meta device there are none, and it takes most of the time."""
+    """Leaves out what fills tensors with first values: on the meta device there are none, and it takes most time."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in _FILLERS:
@@ -210,6 +211,8 @@ def with_choices(
 ) -> Iterator[dict[str, Any]]:
     """Yield ``start`` with every combination of options under which the names of the tensors are those at hand."""
     base = problem.sizes(start) or {}
+    if problem.lacking and problem.lacking <= base.keys():
+        return
     parameters = parameters_of(problem.cls)
     optional = {
         n: [None, *_guesses(start)]
@@ -235,6 +238,7 @@ def with_choices(
             kept.sort(key=lambda item: len(item[1].keys() ^ problem.shapes.keys()))
             moving[name] = [v for v, _ in kept]
     if lacking:
+        problem.lacking.update(lacking)
         return
     for combination in itertools.islice(itertools.product(*moving.values()), _MAX_CHOICES):
         args = {**start, **dict(zip(moving, combination, strict=True))}

@@ -40,8 +40,8 @@ def build_with_weights(registry: Registry, name: str, arguments: Mapping[str, An
         registry: Where the block is looked up.
         name: The block.
         arguments: Its arguments.
-        reference: A catalogue name, a path, or an address (``https://…``, ``hf://org/repo/file@revision``); ``#site`` after
-            a path or address says where in a foreign checkpoint the block is.
+        reference: A catalogue name, a path, or an address (``https://…``, ``hf://org/repo/file@revision``); ``#site``
+            after a path or address says where in a foreign checkpoint the block is.
 
     Raises:
         NameNotFound: No such weights or block.
@@ -97,7 +97,8 @@ def _locate(registry: Registry, reference: str) -> _Located:
     description = read_description(path)
     spec = description["spec"] if description else {"block": None}
     if "block" not in spec:
-        message = f"weights {reference!r}: the file holds a composition ({', '.join(spec)}), expected one block; load it"
+        kinds = ", ".join(spec)
+        message = f"weights {reference!r}: the file holds a composition ({kinds}), expected one block; load it"
         raise LoadError(message)
     return _Located(path, spec["block"], spec.get("args") or {})
 

@@ -1,7 +1,7 @@
 """Find the blocks inside a checkpoint, and cut one out.
 
-`scan` never decides what the tensors do not say: where several blocks or arguments fit, all are listed, and what tensors
-cannot tell (the number of heads, a gate's form) is named.
+`scan` never decides what the tensors do not say: where several blocks or arguments fit, all are listed, and what
+tensors cannot tell (the number of heads, a gate's form) is named.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ from attnzoo.weights.find import NameIndex, Place, find_places
 from attnzoo.weights.foreign import build_foreign
 from attnzoo.weights.solve import Shapes, Solution, solve
 
-__all__ = ["Found", "Reading", "cut_out", "scan"]
+__all__ = ["Found", "Reading", "Unsolved", "cut_out", "scan", "scan_fully"]
 
 
 @dataclass(frozen=True)
@@ -68,26 +68,55 @@ class Found:
         return {**asdict(self), "ambiguous": self.ambiguous}
 
 
+@dataclass(frozen=True)
+class Unsolved:
+    """A place whose tensors have the names of a block, while no arguments were found that give their shapes.
+
+    Attributes:
+        site: The dotted path.
+        reasons: For each block and dialect with these names, why it is not a reading.
+    """
+
+    site: str
+    reasons: tuple[str, ...]
+
+
 def scan(checkpoint: Checkpoint, registry: Registry) -> list[Found]:
     """Return the places of all installed blocks in ``checkpoint``, ordered as in the file's names.
 
     A place inside another one that the outer block accounts for is left out.
     """
+    return scan_fully(checkpoint, registry)[0]
+
+
+def scan_fully(checkpoint: Checkpoint, registry: Registry) -> tuple[list[Found], list[Unsolved]]:
+    """Return what `scan` returns, and the places that have a block's names but not its shapes."""
     index = NameIndex(checkpoint.tensors)
     solver = _Solver()
     by_site: dict[str, list[tuple[Place, Solution]]] = {}
+    without: dict[str, list[str]] = {}
     for place in find_places(index, registry):
         shapes = {n: checkpoint.tensors[_join(place.site, n)].shape for n in index.below(place.site)}
         solution = solver.solve(place.entry, place.dialect, shapes)
         if solution is not None and solution.matched:
             by_site.setdefault(place.site, []).append((place, solution))
+        elif solution is None:
+            reason = (
+                f"{place.entry.id} in the dialect {place.dialect.name!r}: no arguments found that give these shapes"
+            )
+            without.setdefault(place.site, []).append(reason)
     outer = _outermost(by_site)
     found = [_found(checkpoint, index, site, _readings(by_site[site])) for site in sorted(outer, key=_natural)]
     if checkpoint.graph is not None:
         from attnzoo.weights.onnx_file import scan_graph
 
         found += scan_graph(checkpoint, registry, {f.site for f in found})
-    return found
+    left = [s for s in without if not any(_is_within(s, f.site) or _is_within(f.site, s) for f in found)]
+    return found, [Unsolved(s, tuple(without[s])) for s in sorted(left, key=_natural)]
+
+
+def _is_within(site: str, other: str) -> bool:
+    return site == other or not other or site.startswith(f"{other}.")
 
 
 class _Solver:
@@ -122,7 +151,7 @@ def _natural(site: str) -> list[tuple[int, int, str]]:
 
 
 def _readings(found: Iterable[tuple[Place, Solution]]) -> tuple[Reading, ...]:
-    """Join the dialects that lead to the same arguments; where they only differ in what one of them knows, that is untold."""
+    """Join the dialects that lead to the same arguments; where only one of them knows something, that is untold."""
     groups: list[tuple[str, list[str], dict[str, Any], dict[str, Any]]] = []
     for place, solution in found:
         for block, dialects, args, untold in groups:
@@ -191,7 +220,8 @@ def cut_out(
     unknown = [k for k in given if k not in reading.args and k not in reading.untold]
     if unknown:
         known = [*reading.untold, *reading.args]
-        message = f"{where}: no argument {unknown[0]!r} to give{did_you_mean(unknown[0], known)}; untold are: {', '.join(reading.untold) or 'none'}"
+        near, untold = did_you_mean(unknown[0], known), ", ".join(reading.untold) or "none"
+        message = f"{where}: no argument {unknown[0]!r} to give{near}; untold are: {untold}"
         raise NameNotFound(message)
     if given:
         reading = _solved_again(checkpoint, found, registry, reading, given)
@@ -223,7 +253,8 @@ def _solved_again(
             untold = {k: v for k, v in reading.untold.items() if k not in given and k not in args}
             return Reading(reading.block, (name,), args, untold | dict(solution.untold))
     values = ", ".join(f"{k}={v!r}" for k, v in given.items())
-    message = f"{checkpoint.path} at {found.site!r}: {reading.block} with {values} does not have these tensors, expected {dict(reading.args)}"
+    place = f"{checkpoint.path} at {found.site!r}"
+    message = f"{place}: {reading.block} with {values} does not have these tensors, expected {dict(reading.args)}"
     raise LoadError(message)
 
 

@@ -1,8 +1,8 @@
 """Solve a block's arguments from the shapes of another library's tensors.
 
 Nothing about a block is written down for this. The block is built on the meta device, its tensors are translated into
-the dialect, and shapes are compared; that answers whether arguments fit. To find them, one argument at a time is changed
-and the sizes that move with it are watched: a size that is always the argument gives it directly, any other law
+the dialect, and shapes are compared; that answers whether arguments fit. To find them, one argument at a time is
+changed and the sizes that move with it are watched: a size that is always the argument gives it directly, any other law
 (``3a``, ``c / a``, ``(2a - 1)²``) is fitted and checked. An argument that moves nothing cannot be told from tensors.
 """
 
@@ -59,11 +59,11 @@ def solve(
 ) -> Solution | None:
     """Return the arguments with which ``entry``'s block has tensors of ``shapes`` in ``dialect``, or None.
 
-    ``builds`` keeps what was learned about the block in this dialect, for the next call; ``given`` are arguments that are
-    known already.
+    ``builds`` keeps what was learned about the block in this dialect, for the next call; ``given`` are arguments that
+    are known already.
     """
     try:
-        problem = Problem(entry, dialect, shapes, entry.card.load_class(), {} if builds is None else builds, [0])
+        problem = Problem(entry, dialect, shapes, entry.card.load_class(), {} if builds is None else builds, [0], set())
         fixed, free = _known(problem, given or {})
     except AttnZooError:
         return None

@@ -164,7 +164,7 @@ def build_on_meta(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor],
 
 
 def fill_from_meta(module: nn.Module, tensors: Mapping[str, Tensor], build: Callable[[], nn.Module]) -> nn.Module:
-    """Give a module on the meta device its ``tensors``, which must fit, and what is not saved from a second ``build()``."""
+    """Give a module on the meta device its ``tensors``, which must fit, and what is not saved from ``build()``."""
     ties = _ties(module)
     try:
         module.load_state_dict(dict(tensors), assign=True)

@@ -1,7 +1,8 @@
 """Tensors of a safetensors file, in memory that is aligned as torch's own.
 
 Some kernels give other last bits when a tensor does not start at a multiple of 64 bytes. So a tensor that lies aligned
-in the file is used there, mapped; every other is read straight into new memory. Either way its bytes are in memory once.
+in the file is used there, mapped; every other is read straight into new memory. Either way its bytes are in memory
+once.
 """
 
 import ctypes
@@ -131,12 +132,12 @@ def _read(file: Any, mapped: Tensor | None, info: TensorInfo, path: Path | str) 
 
 
 def tensor_chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a safetensors file of ``tensors``, one tensor at a time; nothing is copied that lies on the CPU.
+    """Yield the bytes of a safetensors file of ``tensors``, one tensor at a time; what lies on the CPU is not copied.
 
     Tensors that share memory are written each for itself, since the format cannot say that two are one.
 
     Raises:
-        WeightsError: A tensor has no memory (meta device), is sparse or quantized, or of a type the format does not have.
+        WeightsError: A tensor has no memory (meta device), is sparse or quantized, or of a type unknown to the format.
     """
     for name, tensor in tensors.items():
         if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
