@@ -28,7 +28,7 @@ class AFTFull(nn.Module):
     Source:
         Zhai et al., "An Attention Free Transformer", 2021, arXiv:2105.14103, eq. 2. No authors' code; key names of
         github.com/rish-16/aft-pytorch @ 9a89696.
-        Deviations: exponents are shifted by their largest values, which cancels; two matrix products, no (L, L, C)
+        Deviations: keys are shifted by their largest value and biases normalised, which cancels; two matrix products, no (L, L, C)
         tensor.
     """
 
@@ -45,7 +45,7 @@ class AFTFull(nn.Module):
         nn.init.xavier_uniform_(self.position_bias)
 
     def _pair_weight(self, length: int) -> Tensor:
-        """Return ``exp(w)`` of the visible pairs, each row divided by its largest entry."""
+        """Return ``exp(w)`` of the visible pairs, each row divided by its sum, which cancels."""
         if length > self.max_len:
             message = f"AFTFull: {length} tokens are more than max_len={self.max_len}; build it with a larger max_len"
             raise ValueError(message)
@@ -53,7 +53,7 @@ class AFTFull(nn.Module):
         if self.causal:
             hidden_ls = torch.ones(length, length, dtype=torch.bool, device=bias_ls.device).triu(1)
             bias_ls = bias_ls.masked_fill(hidden_ls, -torch.inf)
-        return (bias_ls - bias_ls.detach().amax(dim=1, keepdim=True)).exp()
+        return bias_ls.softmax(dim=1)
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the attended tokens, ``(n, l, c)``."""

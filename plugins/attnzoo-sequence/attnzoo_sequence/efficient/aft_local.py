@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from attnzoo_sequence.ops.aft import apply_gate, weighted_average
 from attnzoo_sequence.ops.checks import check_positive
 
+_SMALLEST_BLOCK = 32
+
 
 class AFTLocal(nn.Module):
     """Average values channel by channel; near pairs of positions have a learned bias, all others none.
@@ -55,9 +57,8 @@ class AFTLocal(nn.Module):
         length, reach = x_nlr.shape[1], self.reach
         everything = torch.cumsum(x_nlr, dim=1) if self.causal else x_nlr.sum(dim=1, keepdim=True)
         padded = F.pad(x_nlr, (0, 0, reach, 0 if self.causal else reach))
-        band_nlrw = padded.unfold(1, self.position_bias.shape[1], 1)
         extra_lw = torch.expm1(self.position_bias[:length]).to(x_nlr.dtype)
-        return everything + torch.einsum("nlrw,lw->nlr", band_nlrw, extra_lw)
+        return everything + _multiply_band(extra_lw, padded)
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the attended tokens, ``(n, l, c)``."""
@@ -68,3 +69,20 @@ class AFTLocal(nn.Module):
         average = weighted_average(self.key(query_nlc), self.value(query_nlc), mask_nl, self._mix)
         out: Tensor = self.out_proj(apply_gate(self.query(query_nlc), average))
         return out
+
+
+def _multiply_band(band_lw: Tensor, padded_nmr: Tensor) -> Tensor:
+    """Return ``sum_j band[t, j] padded[t + j]`` for each row ``t``, by matrix products of blocks of rows.
+
+    A block of ``b`` rows reads ``b + w - 1`` tokens; its matrix holds row ``i`` of the band, moved right by ``i``.
+    """
+    length, width = band_lw.shape
+    block = min(max(width // 2, _SMALLEST_BLOCK), length)
+    missing = -length % block
+    rows_kbw = F.pad(band_lw, (0, block, 0, missing)).unflatten(0, (-1, block))
+    reach = block + width - 1
+    matrix_kbj = rows_kbw.flatten(1)[:, : block * reach].unflatten(1, (block, reach))
+    window_nkrj = F.pad(padded_nmr, (0, 0, 0, missing)).unfold(1, reach, block)
+    product_nkbr = matrix_kbj @ window_nkrj.transpose(-2, -1)
+    product_nlr: Tensor = product_nkbr.flatten(1, 2)[:, :length]
+    return product_nlr

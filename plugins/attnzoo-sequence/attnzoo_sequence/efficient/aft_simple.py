@@ -38,11 +38,21 @@ class AFTSimple(nn.Module):
         self.value = nn.Linear(embed_dim, hidden_channels)
         self.out_proj = nn.Linear(hidden_channels, embed_dim)
 
-    def _sum(self, x_nlr: Tensor) -> Tensor:
-        return torch.cumsum(x_nlr, dim=1) if self.causal else x_nlr.sum(dim=1, keepdim=True)
-
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the attended tokens, ``(n, l, c)``."""
-        average = weighted_average(self.key(query_nlc), self.value(query_nlc), mask_nl, self._sum)
+        key, value = self.key(query_nlc), self.value(query_nlc)
+        if self.causal:
+            average = weighted_average(key, value, mask_nl, lambda x_nlr: torch.cumsum(x_nlr, dim=1))
+        else:
+            average = _average_of_all(key, value, mask_nl)
         out: Tensor = self.out_proj(apply_gate(self.query(query_nlc), average))
         return out
+
+
+def _average_of_all(key_nlr: Tensor, value_nlr: Tensor, mask_nl: Tensor | None) -> Tensor:
+    """Return the one average ``(n, 1, r)``, by a softmax over the tokens; zero where none may be attended."""
+    if mask_nl is None:
+        return (key_nlr.softmax(dim=1) * value_nlr).sum(dim=1, keepdim=True)
+    hidden_nl1 = ~mask_nl[..., None]
+    weight_nlr = key_nlr.masked_fill(hidden_nl1, torch.finfo(key_nlr.dtype).min).softmax(dim=1)
+    return (weight_nlr.masked_fill(hidden_nl1, 0.0) * value_nlr).sum(dim=1, keepdim=True)

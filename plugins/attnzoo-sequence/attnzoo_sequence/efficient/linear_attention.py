@@ -38,7 +38,7 @@ class LinearAttention(nn.Module):
         self.eps = eps
 
     def _features(self, query_nhld: Tensor, key_nhmd: Tensor, mask_nm: Tensor | None) -> tuple[Tensor, Tensor]:
-        query, key = F.elu(query_nhld) + 1, F.elu(key_nhmd) + 1
+        query, key = F.elu(query_nhld).add_(1), F.elu(key_nhmd).add_(1)
         if mask_nm is not None:
             key = key * mask_nm[:, None, :, None]
         return query, key

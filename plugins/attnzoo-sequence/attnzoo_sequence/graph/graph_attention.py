@@ -67,20 +67,24 @@ class GraphAttention(nn.Module):
         for weight in (self.project.weight, self.source, self.target):
             nn.init.xavier_uniform_(weight)
 
-    def _weights(self, node_nhld: Tensor, edge_mask_nlm: Tensor) -> Tensor:
+    def _scores(self, node_nhld: Tensor) -> Tensor:
         source_nhm, target_nhl = ((node_nhld @ a[:, :, None]).squeeze(-1) for a in (self.source, self.target))
         score_nhlm = target_nhl[..., :, None] + source_nhm[..., None, :]
         if self.score_bias is not None:
             score_nhlm = score_nhlm + self.score_bias[:, None, None]
-        return masked_softmax(F.leaky_relu(score_nhlm, self.slope), edge_mask_nlm[:, None])
+        return F.leaky_relu(score_nhlm, self.slope, inplace=self.slope > 0)
 
     def forward(self, x_nlc: Tensor, edge_mask_nlm: Tensor) -> Tensor:
         """Return the averages over the neighbours, ``(n, l, h d)`` or ``(n, l, d)``."""
         node_nhld = split_heads(self.project(x_nlc), self.num_heads)
-        out_nhld = self._weights(node_nhld, edge_mask_nlm).to(node_nhld.dtype) @ node_nhld
+        hidden_n1lm = ~edge_mask_nlm[:, None]
+        score_nhlm = self._scores(node_nhld)
+        weight_nhlm = score_nhlm.masked_fill(hidden_n1lm, torch.finfo(score_nhlm.dtype).min).softmax(dim=-1)
+        out_nhld = (weight_nhlm.to(node_nhld.dtype) @ node_nhld).masked_fill(hidden_n1lm.all(dim=-1)[..., None], 0.0)
         out = out_nhld.sum(dim=1) / self.num_heads if self.average else merge_heads(out_nhld)
         return out if self.bias is None else out + self.bias
 
     def attention(self, x_nlc: Tensor, edge_mask_nlm: Tensor) -> dict[str, Tensor]:
         """Return the weights, ``(n, h, l, l)``."""
-        return {"attention": self._weights(split_heads(self.project(x_nlc), self.num_heads), edge_mask_nlm)}
+        score_nhlm = self._scores(split_heads(self.project(x_nlc), self.num_heads))
+        return {"attention": masked_softmax(score_nhlm, edge_mask_nlm[:, None])}
