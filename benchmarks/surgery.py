@@ -53,11 +53,12 @@ def make(site: Site) -> nn.Module:
 
 
 def seconds(run, turns: int = 3) -> float:
+    """Return the least CPU time of a few runs: the work is single-threaded, and other programs do not count."""
     times = []
     for _ in range(turns):
-        start = time.perf_counter()
+        start = time.process_time()
         run()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 
@@ -77,8 +78,12 @@ def insertion() -> None:
     print(f"probe {alone:.2f} s, insertion and removal beyond it {both - alone:.2f} s (bound: 1 s)")
 
 
-def overhead(channels: int = 64, size: int = 32, batch: int = 8, runs: int = 400) -> None:
-    """Compare a hooked site with the same block called by hand after the same module: only the call differs."""
+def overhead(channels: int = 64, size: int = 56, batch: int = 8, runs: int = 400) -> None:
+    """Compare a hooked site with the same block called by hand after the same module: only the call differs.
+
+    Shapes are those of the first stage of a ResNet-50 at batch 8. The call costs microseconds, whatever the block: the
+    smaller the block's work, the larger the ratio.
+    """
     site, plain, x = nn.Identity(), nn.Identity(), torch.randn(batch, channels, size, size)
     insert(nn.Sequential(site), Order(make, "0"), inputs=x)
     block = inserted(site)[0].block
@@ -107,8 +112,9 @@ def print_ratio(name: str, first: Callable[[], object], second: Callable[[], obj
     ratios = [a / b for a, b in zip(times[0][5:], times[1][5:], strict=True)]
     low, median, high = statistics.quantiles(ratios, n=4)
     best = min(times[0][5:]) / min(times[1][5:])
+    more = 1e6 * (min(times[0][5:]) - min(times[1][5:]))
     print(f"{name}: by hand {1e3 * statistics.median(times[1][5:]):.3f} ms")
-    print(f"  ratio of minima {best:.3f}; ratios turn by turn {median:.3f} ({low:.3f} to {high:.3f})")
+    print(f"  ratio of minima {best:.3f} ({more:+.0f} us); ratios turn by turn {median:.3f} ({low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":

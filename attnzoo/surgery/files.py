@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
@@ -185,15 +184,13 @@ def _node(place: Place) -> dict[str, Any]:
 
 
 def _read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from attnzoo.weights.header import read_header
+    from attnzoo.weights.tensors import read_tensors
+
+    header = read_header(path)
+    tensors = read_tensors(path, header=header)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY, "null")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError) as error:
-        message = f"{path}: not a whole safetensors file ({error}); nothing is loaded"
-        raise WeightsError(message) from error
-    try:
-        about = json.loads(text)
+        about = json.loads(header.metadata.get(_KEY, "null"))
         found = about["kind"] if about else None
     except (ValueError, KeyError, TypeError):
         found = None
