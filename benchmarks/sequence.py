@@ -217,8 +217,12 @@ def against_torch(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
                 hidden = ~mask if masked else None
                 yield from compare(
                     name,
-                    lambda x, given=given: block(x, **given),
-                    {"torch": lambda x, hidden=hidden: theirs(x, x, x, key_padding_mask=hidden, need_weights=False)},
+                    lambda x, given=given, block=block: block(x, **given),
+                    {
+                        "torch": lambda x, hidden=hidden, theirs=theirs: theirs(
+                            x, x, x, key_padding_mask=hidden, need_weights=False
+                        )
+                    },
                     [x],
                     options,
                     (block, theirs),
@@ -241,8 +245,8 @@ def x_transformers(case: Case) -> dict[str, Callable[..., object]]:
         from x_transformers import Attention  # type: ignore[import-not-found]
     except ImportError:
         return {}
-    causal = case.name == "grouped-query-attention"
-    return {"x-transformers": Attention(**{"dim": WIDTH, "dim_head": DIM, "heads": HEADS, "flash": True, "causal": causal, **case.xt})}
+    common = {"dim": WIDTH, "dim_head": DIM, "heads": HEADS, "flash": True}
+    return {"x-transformers": Attention(**{**common, "causal": case.name == "grouped-query-attention", **case.xt})}
 
 
 def compare(

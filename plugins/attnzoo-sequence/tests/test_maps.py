@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from attnzoo_sequence.ops.attend import merge_heads, split_heads
 
 import attnzoo
+from attnzoo_sequence.ops.attend import merge_heads, split_heads
 
 LENGTH = 12
 WIDE = {"embed_dim": 16, "num_heads": 4}

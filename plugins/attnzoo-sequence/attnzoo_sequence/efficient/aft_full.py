@@ -28,8 +28,8 @@ class AFTFull(nn.Module):
     Source:
         Zhai et al., "An Attention Free Transformer", 2021, arXiv:2105.14103, eq. 2. No authors' code; key names of
         github.com/rish-16/aft-pytorch @ 9a89696.
-        Deviations: keys are shifted by their largest value and biases normalised, which cancels; two matrix products, no (L, L, C)
-        tensor.
+        Deviations: keys are shifted by their largest value and biases normalised, which cancels; two matrix products,
+        no (L, L, C) tensor.
     """
 
     def __init__(self, embed_dim: int, max_len: int, *, hidden_channels: int = 64, causal: bool = False) -> None:

@@ -82,7 +82,9 @@ class Performer(nn.Module):
         else:
             seen_u = key_u.detach() if visible is None else key_u.detach().masked_fill(~visible, -torch.inf)
             top = seen_u.amax(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(key_u.dtype).min)
-            query_exponent = query_u - (query.square().sum(-1, keepdim=True) / 2 + query_u.detach().amax(-1, keepdim=True))
+            query_exponent = query_u - (
+                query.square().sum(-1, keepdim=True) / 2 + query_u.detach().amax(-1, keepdim=True)
+            )
             key_exponent = key_u - (key.square().sum(-1, keepdim=True) / 2 + top)
             if visible is not None:
                 key_exponent = key_exponent.masked_fill(~visible, 0.0)

@@ -108,7 +108,7 @@ class TalkingHeads(nn.Module):
 def _talk(talk: nn.Linear, x_nhlm: Tensor) -> Tensor:
     """Mix the heads: one matrix product over the maps laid flat, so that heads need not become the last axis."""
     length, keys = x_nhlm.shape[-2:]
-    mixed_nhf = torch.matmul(talk.weight, x_nhlm.flatten(2))
+    mixed_nhf = torch.bmm(talk.weight.expand(x_nhlm.shape[0], -1, -1), x_nhlm.flatten(2))
     if talk.bias is not None:
         mixed_nhf = mixed_nhf + talk.bias[:, None]
     mixed_nhlm: Tensor = mixed_nhf.unflatten(2, (length, keys))
