@@ -59,6 +59,6 @@ class AFTFull(nn.Module):
         """Return the attended tokens, ``(n, l, c)``."""
         pair_ls = self._pair_weight(query_nlc.shape[1])
         key, value = self.key(query_nlc), self.value(query_nlc)
-        average = weighted_average(key, value, mask_nl, lambda x: pair_ls.to(x.dtype) @ x)
+        average = weighted_average(key, value, mask_nl, lambda x: pair_ls.to(x.dtype).expand(x.shape[0], -1, -1) @ x)
         out: Tensor = self.out_proj(apply_gate(self.query(query_nlc), average))
         return out
