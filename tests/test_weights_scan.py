@@ -313,3 +313,15 @@ def test_the_gates_of_rapidocr_are_those_of_onnxruntime(tmp_path):
         extract(path, site, out, registry())
         gate = attnzoo.load(out).attention(torch.from_numpy(wanted[len(found) + i]))["channel"]
         assert (gate - torch.from_numpy(wanted[i])).abs().max() <= 1e-5
+
+
+def test_a_file_that_describes_itself_is_named(tmp_path):
+    from click.testing import CliRunner
+
+    from attnzoo.cli import main
+
+    path = tmp_path / "se.safetensors"
+    attnzoo.save(attnzoo.create("se", channels=8, reduction=2), path)
+    result = CliRunner().invoke(main, ["scan", str(path)])
+    assert result.exit_code == 0, result.output
+    assert 'saved by attnzoo: {"block": "vision/se"' in result.output

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,6 +29,7 @@ def command(file: Path, as_json: bool) -> None:
 
     checkpoint = open_checkpoint(file)
     found, unsolved = scan_fully(checkpoint, default_registry())
+    own = _own_spec(file) if checkpoint.format == "safetensors" else None
     if as_json:
         data = {
             "file": str(file),
@@ -36,9 +37,12 @@ def command(file: Path, as_json: bool) -> None:
             "tensors": len(checkpoint.tensors),
             "sites": [f.data() for f in found],
             "unsolved": [asdict(u) for u in unsolved],
+            "saved_by_attnzoo": own,
         }
         click.echo(json.dumps(data, indent=2, default=list))
         return
+    if own is not None:
+        click.echo(f"saved by attnzoo: {json.dumps(own)}; attnzoo.load({str(file)!r}) rebuilds it")
     for item in found:
         _print(item)
     for left in unsolved:
@@ -48,6 +52,14 @@ def command(file: Path, as_json: bool) -> None:
     ambiguous = sum(f.ambiguous for f in found)
     counts = f"{ambiguous} ambiguous, {len(unsolved)} not solved"
     click.echo(f"{len(found)} sites in {len(checkpoint.tensors)} tensors ({checkpoint.format}), {counts}")
+
+
+def _own_spec(file: Path) -> "dict[str, Any] | None":
+    """Return the spec of a file that describes itself."""
+    from attnzoo.weights.store import read_description
+
+    description = read_description(file)
+    return None if description is None else description["spec"]
 
 
 def _print(found: "Found") -> None:
