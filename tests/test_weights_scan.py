@@ -316,12 +316,9 @@ def test_the_gates_of_rapidocr_are_those_of_onnxruntime(tmp_path):
 
 
 def test_a_file_that_describes_itself_is_named(tmp_path):
-    from click.testing import CliRunner
-
-    from attnzoo.cli import main
-
     path = tmp_path / "se.safetensors"
     attnzoo.save(attnzoo.create("se", channels=8, reduction=2), path)
     result = CliRunner().invoke(main, ["scan", str(path)])
     assert result.exit_code == 0, result.output
-    assert 'saved by attnzoo: {"block": "vision/se"' in result.output
+    assert "saved by attnzoo: " in result.output
+    assert '"block": "vision/se"' in result.output
