@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Gate, get_gate
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows, check_kernel_size
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -36,7 +36,7 @@ class CECA(nn.Module):
         self, channels: int, *, kernel_size: int | None = None, bias: bool = False, gate: Gate = "sigmoid"
     ) -> None:
         super().__init__()
-        check_positive("CECA", channels=channels)
+        check_at_least("CECA", 1, channels=channels)
         taps = max(3, adaptive_kernel_size(channels)) if kernel_size is None else kernel_size
         check_kernel_size("CECA", taps)
         self.kernel_size = taps

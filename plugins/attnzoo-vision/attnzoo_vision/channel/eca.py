@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows, check_kernel_size
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -45,7 +45,7 @@ class ECA(nn.Module):
         gate: Gate = "sigmoid",
     ) -> None:
         super().__init__()
-        check_positive("ECA", channels=channels, hidden_channels=hidden_channels)
+        check_at_least("ECA", 1, channels=channels, hidden_channels=hidden_channels)
         taps = adaptive_kernel_size(channels) if kernel_size is None else kernel_size
         check_kernel_size("ECA", taps)
         self.kernel_size = taps

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Gate, get_gate
-from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean, mean_max
 
 
@@ -32,7 +32,7 @@ class EffectiveSE(nn.Module):
 
     def __init__(self, channels: int, *, gate: Gate = "hard_sigmoid", max_pool: bool = False) -> None:
         super().__init__()
-        check_positive("EffectiveSE", channels=channels)
+        check_at_least("EffectiveSE", 1, channels=channels)
         self.max_pool = max_pool
         self.gate = get_gate("EffectiveSE", gate)
         self.mix = nn.Linear(channels, channels)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.checks import check_at_least
 
 # (height, width) frequencies on a 7 x 7 grid in the authors' order; "top" by accuracy of each alone, "low" by frequency
 _ORDERS = {
@@ -53,7 +53,7 @@ class FCA(nn.Module):
         frequencies: str = "top16",
     ) -> None:
         super().__init__()
-        check_positive("FCA", channels=channels)
+        check_at_least("FCA", 1, channels=channels)
         pairs = _frequency_pairs(frequencies)
         _check(channels, len(pairs), frequencies, dct_height, dct_width, reduction)
         self.squeeze = nn.Linear(channels, channels // reduction, bias=False)
@@ -101,11 +101,11 @@ def _frequency_pairs(frequencies: str) -> list[tuple[int, int]]:
 def _check(channels: int, count: int, frequencies: str, dct_height: int, dct_width: int, reduction: int) -> None:
     message = ""
     if channels % count:
-        message = f"FCA: frequencies={frequencies!r}: {count} does not divide channels={channels}"
+        message = f"FCA: frequencies={frequencies!r}: {count} does not divide channels={channels}; use a divisor"
     elif dct_height < _GRID:
-        message = f"FCA: dct_height={dct_height} is less than {_GRID}; all frequencies would be 0"
+        message = f"FCA: dct_height={dct_height} is below {_GRID}, where all frequencies are 0; use {_GRID} or more"
     elif dct_width < _GRID:
-        message = f"FCA: dct_width={dct_width} is less than {_GRID}; all frequencies would be 0"
+        message = f"FCA: dct_width={dct_width} is below {_GRID}, where all frequencies are 0; use {_GRID} or more"
     elif reduction < 1 or channels < reduction:
         message = f"FCA: reduction={reduction} leaves no hidden unit of channels={channels}; use at most {channels}"
     if message:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.pooling import global_mean, mean_max
 
 
@@ -69,7 +69,7 @@ class GatherExcite(nn.Module):
         gate: Gate = "sigmoid",
     ) -> None:
         super().__init__()
-        check_positive("GatherExcite", channels=channels, hidden_channels=hidden_channels, grid=grid)
+        check_at_least("GatherExcite", 1, channels=channels, hidden_channels=hidden_channels, grid=grid)
         _check(extent, gather, size)
         self.extent, self.gather, self.grid = extent, gather, grid
         self.gather_activation = gather_activation
@@ -123,11 +123,10 @@ class GatherExcite(nn.Module):
 
 
 def _check(extent: int, gather: str, size: Sequence[int] | None) -> None:
+    check_choice("GatherExcite", "gather", gather, ("mean", "mean_max", "conv"))
     message = ""
     if extent < 0 or extent % 2:
         message = f"GatherExcite: extent={extent} is not 0 or an even number; use 0 for the whole map"
-    elif gather not in ("mean", "mean_max", "conv"):
-        message = f"GatherExcite: gather={gather!r} is not known; use 'mean', 'mean_max' or 'conv'"
     elif gather == "conv" and extent == 0 and size is None:
         message = "GatherExcite: extent=0 with gather='conv' needs size; give height and width of the map"
     elif size is not None and (len(size) != 2 or min(size) < 1):

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.pooling import square_sum
 
 
@@ -37,10 +37,8 @@ class GCT(nn.Module):
         self, channels: int, *, mode: Literal["l2", "l1"] = "l2", after_relu: bool = False, eps: float = 1e-5
     ) -> None:
         super().__init__()
-        check_positive("GCT", channels=channels)
-        if mode not in ("l2", "l1"):
-            message = f"GCT: mode={mode!r} is not known; use 'l2' or 'l1'"
-            raise ValueError(message)
+        check_at_least("GCT", 1, channels=channels)
+        check_choice("GCT", "mode", mode, ("l2", "l1"))
         self.mode = mode
         self.after_relu = after_relu
         self.eps = eps

@@ -5,8 +5,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attnzoo_vision.channel.gather_excite import GatherExcite
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.checks import check_at_least
 
 
 class GEBlock(nn.Module):
@@ -53,7 +53,7 @@ class GEBlock(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_positive("GEBlock", channels=channels, out_channels=out_channels, stride=stride)
+        check_at_least("GEBlock", 1, channels=channels, out_channels=out_channels, stride=stride)
         out = channels if out_channels is None else out_channels
         if out == channels and stride != 1:
             message = f"GEBlock: stride={stride} needs out_channels other than {channels}, the shortcut being the input"

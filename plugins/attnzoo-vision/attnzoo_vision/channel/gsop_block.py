@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from attnzoo_vision.channel.gsop_channel import GSoPChannel
 from attnzoo_vision.channel.gsop_position import GSoPPosition
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
@@ -55,8 +55,8 @@ class GSoPBlock(nn.Module):
         projection: bool = False,
     ) -> None:
         super().__init__()
-        check_positive("GSoPBlock", channels=channels, hidden_channels=hidden_channels, stride=stride)
-        check_positive("GSoPBlock", attention_channels=attention_channels, attention_stride=attention_stride)
+        check_at_least("GSoPBlock", 1, channels=channels, hidden_channels=hidden_channels, stride=stride)
+        check_at_least("GSoPBlock", 1, attention_channels=attention_channels, attention_stride=attention_stride)
         middle = channels // 4 if hidden_channels is None else hidden_channels
         out, step = 4 * middle, (1 if middle > 64 else 2) if attention_stride is None else attention_stride
         _check(channels, middle, stride, attention, projection)
@@ -117,11 +117,9 @@ class _Fusion(nn.Module):
 
 
 def _check(channels: int, middle: int, stride: int, attention: str, projection: bool) -> None:
+    check_choice("GSoPBlock", "attention", attention, ("none", "channel", "position", "sum", "max", "concat"))
     message = ""
-    if attention not in ("none", "channel", "position", "sum", "max", "concat"):
-        known = "'none', 'channel', 'position', 'sum', 'max' or 'concat'"
-        message = f"GSoPBlock: attention={attention!r} is not known; use {known}"
-    elif not projection and (stride != 1 or channels != 4 * middle):
+    if not projection and (stride != 1 or channels != 4 * middle):
         message = f"GSoPBlock: projection=False needs stride=1 and channels={4 * middle}, found {stride} and {channels}"
         message += f" with hidden_channels={middle}"
     elif attention == "concat" and (middle % 16 or middle > 512):

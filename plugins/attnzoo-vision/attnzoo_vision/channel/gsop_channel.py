@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 
 
@@ -38,7 +38,7 @@ class GSoPChannel(nn.Module):
 
     def __init__(self, channels: int, *, hidden_channels: int = 128, stride: int = 1) -> None:
         super().__init__()
-        check_positive("GSoPChannel", channels=channels, hidden_channels=hidden_channels, stride=stride)
+        check_at_least("GSoPChannel", 1, channels=channels, hidden_channels=hidden_channels, stride=stride)
         self.reduce = nn.Conv2d(channels, hidden_channels, 1, stride)
         self.norm = BatchNorm2d(hidden_channels)
         self.row_norm = BatchNorm1d(hidden_channels)

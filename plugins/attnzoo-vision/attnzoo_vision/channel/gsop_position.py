@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 
 _SIDE = 8
@@ -40,7 +40,7 @@ class GSoPPosition(nn.Module):
 
     def __init__(self, channels: int, *, hidden_channels: int = 128) -> None:
         super().__init__()
-        check_positive("GSoPPosition", channels=channels, hidden_channels=hidden_channels)
+        check_at_least("GSoPPosition", 1, channels=channels, hidden_channels=hidden_channels)
         self.reduce = nn.Conv2d(channels, hidden_channels, 1)
         self.norm = BatchNorm2d(hidden_channels)
         self.row_norm = BatchNorm1d(_PLACES)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_divides, check_positive
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -33,7 +33,7 @@ class LCT(nn.Module):
 
     def __init__(self, channels: int, *, groups: int = 16, eps: float = 1e-5) -> None:
         super().__init__()
-        check_positive("LCT", channels=channels)
+        check_at_least("LCT", 1, channels=channels)
         check_divides("LCT", "groups", groups, "channels", channels)
         self.groups = groups
         self.eps = eps

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
-from attnzoo_vision.ops.arguments import check_divides, check_positive
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.pooling import global_mean, mean_max
 
 
@@ -51,7 +51,7 @@ class SE(nn.Module):
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        check_positive("SE", channels=channels, hidden_channels=hidden_channels)
+        check_at_least("SE", 1, channels=channels, hidden_channels=hidden_channels)
         if hidden_channels is None:
             check_divides("SE", "reduction", reduction, "channels", channels)
         hidden = channels // reduction if hidden_channels is None else hidden_channels

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
@@ -61,8 +61,8 @@ class SK(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        check_positive("SK", channels=channels, out_channels=out_channels, stride=stride, groups=groups)
-        check_positive("SK", reduction=reduction, hidden_channels=hidden_channels, dilation=dilation)
+        check_at_least("SK", 1, channels=channels, out_channels=out_channels, stride=stride, groups=groups)
+        check_at_least("SK", 1, reduction=reduction, hidden_channels=hidden_channels, dilation=dilation)
         out, count = out_channels or channels, len(kernel_size)
         _check(channels, out, kernel_size, min(groups, out), split_input)
         hidden = max(out // reduction, 32) if hidden_channels is None else hidden_channels

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
@@ -48,8 +48,8 @@ class SKBlock(nn.Module):
         projection: bool = False,
     ) -> None:
         super().__init__()
-        check_positive("SKBlock", channels=channels, hidden_channels=hidden_channels, stride=stride)
-        check_positive("SKBlock", groups=groups, reduction=reduction)
+        check_at_least("SKBlock", 1, channels=channels, hidden_channels=hidden_channels, stride=stride)
+        check_at_least("SKBlock", 1, groups=groups, reduction=reduction)
         middle = channels // 4 if hidden_channels is None else hidden_channels
         _check(channels, middle, stride, groups, reduction, projection)
         self.reduce = ConvNorm(channels, middle)
@@ -91,10 +91,9 @@ class SKBlock(nn.Module):
 
 
 def _check(channels: int, middle: int, stride: int, groups: int, reduction: int, projection: bool) -> None:
+    check_divides("SKBlock", "groups", groups, "hidden_channels", middle)
     message = ""
-    if middle % groups:
-        message = f"SKBlock: groups={groups} does not divide hidden_channels={middle}"
-    elif middle < reduction:
+    if middle < reduction:
         message = f"SKBlock: reduction={reduction} leaves no unit of hidden_channels={middle}; use at most {middle}"
     elif not projection and (stride != 1 or channels != 4 * middle):
         message = f"SKBlock: projection=False needs stride 1 and channels={4 * middle}, found {stride} and {channels}"

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
@@ -43,14 +43,12 @@ class SKLinear(nn.Module):
         hidden_channels: int | None = None,
     ) -> None:
         super().__init__()
-        check_positive("SKLinear", channels=channels, stride=stride, groups=groups)
-        check_positive("SKLinear", reduction=reduction, hidden_channels=hidden_channels)
+        check_at_least("SKLinear", 1, channels=channels, stride=stride, groups=groups)
+        check_at_least("SKLinear", 1, reduction=reduction, hidden_channels=hidden_channels)
         if not kernel_size or any(size < 1 or size % 2 == 0 for size in kernel_size):
             message = f"SKLinear: kernel_size={list(kernel_size)} must be odd numbers from 1 on, as in [3, 5]"
             raise ValueError(message)
-        if channels % groups:
-            message = f"SKLinear: groups={groups} does not divide channels={channels}"
-            raise ValueError(message)
+        check_divides("SKLinear", "groups", groups, "channels", channels)
         hidden = max(channels // reduction, 32) if hidden_channels is None else hidden_channels
         self.branches = nn.ModuleList(
             ConvNorm(channels, channels, size, stride=stride, groups=groups, bias=True) for size in kernel_size

@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 
 
@@ -60,13 +60,16 @@ class SplitAttention(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        check_positive("SplitAttention", channels=channels, out_channels=out_channels, kernel_size=kernel_size)
-        check_positive("SplitAttention", stride=stride, dilation=dilation, groups=groups, radix=radix)
-        check_positive("SplitAttention", hidden_channels=hidden_channels)
+        check_at_least("SplitAttention", 1, channels=channels, out_channels=out_channels, kernel_size=kernel_size)
+        check_at_least("SplitAttention", 1, stride=stride, dilation=dilation, groups=groups, radix=radix)
+        check_at_least("SplitAttention", 1, hidden_channels=hidden_channels)
         out = channels if out_channels is None else out_channels
         hidden = max(channels * radix // 4, 32) if hidden_channels is None else hidden_channels
         pad = kernel_size // 2 if padding is None else padding
-        _check(channels, out, hidden, groups, radix, pad)
+        check_at_least("SplitAttention", 0, padding=padding)
+        check_divides("SplitAttention", "groups * radix", groups * radix, "channels", channels)
+        check_divides("SplitAttention", "groups", groups, "out_channels", out)
+        check_divides("SplitAttention", "groups", groups, "hidden_channels", hidden)
         self.radix, self.groups = radix, groups
         self.activation = get_activation("SplitAttention", activation)
         self.conv = nn.Conv2d(channels, out * radix, kernel_size, stride, pad, dilation, groups * radix, bias)
@@ -93,17 +96,3 @@ class SplitAttention(nn.Module):
         logit_ngsc = self.select(hidden_nr).unflatten(1, (self.groups, self.radix, -1))
         logit_nsc: Tensor = logit_ngsc.transpose(1, 2).flatten(2)
         return logit_nsc.softmax(dim=1) if self.radix > 1 else logit_nsc.sigmoid()
-
-
-def _check(channels: int, out_channels: int, hidden_channels: int, groups: int, radix: int, padding: int) -> None:
-    message = ""
-    if padding < 0:
-        message = f"SplitAttention: padding={padding} is less than 0; use 0 or more"
-    elif channels % (groups * radix):
-        message = f"SplitAttention: groups={groups} times radix={radix} does not divide channels={channels}"
-    elif out_channels % groups:
-        message = f"SplitAttention: groups={groups} does not divide out_channels={out_channels}"
-    elif hidden_channels % groups:
-        message = f"SplitAttention: groups={groups} does not divide hidden_channels={hidden_channels}"
-    if message:
-        raise ValueError(message)

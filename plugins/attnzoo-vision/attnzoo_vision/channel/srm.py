@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean, square_sum
 
 
@@ -33,7 +33,7 @@ class SRM(nn.Module):
 
     def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
         super().__init__()
-        check_positive("SRM", channels=channels)
+        check_at_least("SRM", 1, channels=channels)
         self.eps = eps
         self.style_weight = nn.Parameter(torch.zeros(channels, 2))
         self.norm = BatchNorm1d(channels)

@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import channels_last_view
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -45,7 +45,7 @@ class BAM(nn.Module):
         combine: Literal["product", "sum"] = "product",
     ) -> None:
         super().__init__()
-        check_positive("BAM", channels=channels, reduction=reduction, dilation=dilation)
+        check_at_least("BAM", 1, channels=channels, reduction=reduction, dilation=dilation)
         hidden = channels // reduction
         if hidden < 1:
             message = f"BAM: reduction={reduction} leaves no channel of channels={channels}; make it at most {channels}"

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.plane_conv import convolve_to_plane
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -62,7 +62,7 @@ class CBAM(nn.Module):
         momentum: float = 0.01,
     ) -> None:
         super().__init__()
-        check_positive("CBAM", channels=channels, reduction=reduction, hidden_channels=hidden_channels)
+        check_at_least("CBAM", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
         hidden = channels // reduction if hidden_channels is None else hidden_channels
         _check(channels, hidden, kernel_size, tuple(pools))
         self.pools = tuple(pools)

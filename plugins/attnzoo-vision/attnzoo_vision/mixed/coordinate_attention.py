@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
-from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.strips import pool_strips, project_strip, scale_by_strips
 
 
@@ -50,7 +50,7 @@ class CoordinateAttention(nn.Module):
     ) -> None:
         super().__init__()
         sizes = {"channels": channels, "reduction": reduction, "hidden_channels": hidden_channels}
-        check_positive("CoordinateAttention", **sizes)
+        check_at_least("CoordinateAttention", 1, **sizes)
         hidden = max(8, channels // reduction) if hidden_channels is None else hidden_channels
         self.activation = get_activation("CoordinateAttention", activation)
         self.gate = get_gate("CoordinateAttention", gate)

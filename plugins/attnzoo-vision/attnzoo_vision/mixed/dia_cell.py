@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.checks import check_at_least
 
 
 class DIACell(nn.Module):
@@ -42,7 +42,7 @@ class DIACell(nn.Module):
     ) -> None:
         super().__init__()
         sizes = {"channels": channels, "hidden_channels": hidden_channels, "reduction": reduction}
-        check_positive("DIACell", **sizes, num_layers=num_layers)
+        check_at_least("DIACell", 1, **sizes, num_layers=num_layers)
         self.hidden_channels = channels if hidden_channels is None else hidden_channels
         if min(channels, self.hidden_channels) < reduction:
             message = f"DIACell: reduction={reduction} leaves no unit of channels={channels}; at most {channels}"

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.mixed.dia_cell import DIACell
-from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -45,10 +45,10 @@ class DIAStage(nn.Module):
     ) -> None:
         super().__init__()
         sizes = {"channels": channels, "out_channels": out_channels, "stride": stride, "reduction": reduction}
-        check_positive("DIAStage", **sizes, num_blocks=num_blocks)
+        check_at_least("DIAStage", 1, **sizes, num_blocks=num_blocks)
         out_channels = channels if out_channels is None else out_channels
         if out_channels % 4:
-            message = f"DIAStage: 4 does not divide out_channels={out_channels}; take a multiple of 4"
+            message = f"DIAStage: 4 does not divide out_channels={out_channels}; use a multiple of 4"
             raise ValueError(message)
         first = _Bottleneck(channels, out_channels, stride)
         rest = [_Bottleneck(out_channels, out_channels, 1) for _ in range(num_blocks - 1)]

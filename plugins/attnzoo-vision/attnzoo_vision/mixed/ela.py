@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips
 
 
@@ -36,15 +36,13 @@ class ELA(nn.Module):
         self, channels: int, *, kernel_size: int = 7, groups: int | None = None, norm_groups: int = 16
     ) -> None:
         super().__init__()
-        check_positive("ELA", channels=channels)
+        check_at_least("ELA", 1, channels=channels)
         groups = channels if groups is None else groups
         if kernel_size < 1 or kernel_size % 2 == 0:
             message = f"ELA: kernel_size={kernel_size} is not odd; the paper uses 5 and 7"
             raise ValueError(message)
-        for name, value in (("groups", groups), ("norm_groups", norm_groups)):
-            if value < 1 or channels % value:
-                message = f"ELA: {name}={value} does not divide channels={channels}; take a divisor"
-                raise ValueError(message)
+        check_divides("ELA", "groups", groups, "channels", channels)
+        check_divides("ELA", "norm_groups", norm_groups, "channels", channels)
         self.conv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=groups, bias=False)
         self.norm = nn.GroupNorm(norm_groups, channels)
 

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import mean_over
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.strips import pool_strips, project_strip
 
 
@@ -35,10 +35,8 @@ class EMA(nn.Module):
 
     def __init__(self, channels: int, *, groups: int = 32) -> None:
         super().__init__()
-        check_positive("EMA", channels=channels, groups=groups)
-        if channels % groups:
-            message = f"EMA: groups={groups} does not divide channels={channels}; take a divisor"
-            raise ValueError(message)
+        check_at_least("EMA", 1, channels=channels, groups=groups)
+        check_divides("EMA", "groups", groups, "channels", channels)
         width = channels // groups
         self.groups = groups
         self.strip = nn.Linear(width, width)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.checks import check_at_least
 
 
 class GAM(nn.Module):
@@ -36,7 +36,7 @@ class GAM(nn.Module):
         self, channels: int, *, reduction: int = 4, kernel_size: int = 7, channel_sigmoid: bool = True
     ) -> None:
         super().__init__()
-        check_positive("GAM", channels=channels, reduction=reduction)
+        check_at_least("GAM", 1, channels=channels, reduction=reduction)
         hidden = channels // reduction
         if hidden < 1:
             message = f"GAM: reduction={reduction} leaves no channel of channels={channels}; make it at most {channels}"

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -49,7 +49,7 @@ class LightCBAM(nn.Module):
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        check_positive("LightCBAM", channels=channels, reduction=reduction, hidden_channels=hidden_channels)
+        check_at_least("LightCBAM", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
         hidden = channels // reduction if hidden_channels is None else hidden_channels
         if hidden < 1:
             message = f"LightCBAM: reduction leaves no hidden unit for channels={channels}; make it at most {channels}"

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows, check_kernel_size
+from attnzoo_vision.ops.checks import check_at_least
 
 
 class MLCA(nn.Module):
@@ -37,7 +37,7 @@ class MLCA(nn.Module):
         self, channels: int, *, local_size: int = 5, local_weight: float = 0.5, kernel_size: int | None = None
     ) -> None:
         super().__init__()
-        check_positive("MLCA", channels=channels, local_size=local_size)
+        check_at_least("MLCA", 1, channels=channels, local_size=local_size)
         taps = adaptive_kernel_size(channels) if kernel_size is None else kernel_size
         check_kernel_size("MLCA", taps)
         self.local_size = local_size

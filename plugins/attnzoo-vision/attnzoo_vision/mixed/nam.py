@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
+
 
 class NAM(nn.Module):
     """Scale each element by a weight from its normalised value, in proportion to the batch norm's own scales.
@@ -28,9 +30,7 @@ class NAM(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        if channels < 1:
-            message = f"NAM: channels={channels} is less than 1; give the channels of the input"
-            raise ValueError(message)
+        check_at_least("NAM", 1, channels=channels)
         self.norm = nn.BatchNorm2d(channels)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -34,7 +34,7 @@ class SCSE(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 2, combine: Literal["max", "sum"] = "max") -> None:
         super().__init__()
-        check_positive("SCSE", channels=channels, reduction=reduction)
+        check_at_least("SCSE", 1, channels=channels, reduction=reduction)
         hidden = channels // reduction
         if hidden < 1:
             message = f"SCSE: reduction={reduction} leaves no hidden unit of channels={channels}; at most {channels}"

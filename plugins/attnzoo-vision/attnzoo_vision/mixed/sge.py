@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -31,9 +32,7 @@ class SGE(nn.Module):
 
     def __init__(self, *, groups: int = 64, eps: float = 1e-5) -> None:
         super().__init__()
-        if groups < 1:
-            message = f"SGE: groups={groups} is less than 1; the authors use 64"
-            raise ValueError(message)
+        check_at_least("SGE", 1, groups=groups)
         self.groups = groups
         self.eps = eps
         self.weight = nn.Parameter(torch.empty(groups))

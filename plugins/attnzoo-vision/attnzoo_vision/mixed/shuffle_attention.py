@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.axis_pooling import mean_over
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.pooling import is_channels_last
 from attnzoo_vision.ops.shuffled_gates import shuffled_gates
 
@@ -33,10 +33,8 @@ class ShuffleAttention(nn.Module):
 
     def __init__(self, channels: int, *, groups: int = 64) -> None:
         super().__init__()
-        check_positive("ShuffleAttention", channels=channels, groups=groups)
-        if channels % (2 * groups):
-            message = f"ShuffleAttention: 2 * groups={groups} does not divide channels={channels}; take fewer groups"
-            raise ValueError(message)
+        check_at_least("ShuffleAttention", 1, channels=channels, groups=groups)
+        check_divides("ShuffleAttention", "2 * groups", 2 * groups, "channels", channels)
         half = channels // (2 * groups)
         self.groups = groups
         self.channel_weight = nn.Parameter(torch.empty(half))

@@ -6,9 +6,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
-from attnzoo_vision.ops.arguments import check_positive
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.require import one_of
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips
 
 
@@ -51,11 +50,11 @@ class SplitELA(nn.Module):
         shortcut: bool = False,
     ) -> None:
         super().__init__()
-        check_positive("SplitELA", channels=channels)
+        check_at_least("SplitELA", 1, channels=channels)
         if kernel_size < 1 or kernel_size % 2 == 0:
             message = f"SplitELA: kernel_size={kernel_size} is not odd; timm uses 7"
             raise ValueError(message)
-        one_of("SplitELA", "norm", norm, ("group", "batch", "none"))
+        check_choice("SplitELA", "norm", norm, ("group", "batch", "none"))
         function = get_activation("SplitELA", activation)
         self.gate = get_gate("SplitELA", gate)
         self.shortcut = shortcut

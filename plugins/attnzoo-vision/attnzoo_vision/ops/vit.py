@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
-from attnzoo_vision.ops.require import at_least
 
 
 class SelfAttention(nn.Module):
@@ -53,11 +53,10 @@ def check_layer(name: str, embed_dim: int, num_heads: int, mlp_ratio: float, dro
     Raises:
         ValueError: An argument does not fit.
     """
-    at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads)
+    check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads)
+    check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
     message = ""
-    if embed_dim % num_heads:
-        message = f"{name}: num_heads={num_heads} does not divide embed_dim={embed_dim}"
-    elif int(embed_dim * mlp_ratio) < 1:
+    if int(embed_dim * mlp_ratio) < 1:
         message = f"{name}: mlp_ratio={mlp_ratio} leaves no hidden unit of embed_dim={embed_dim}"
     elif not 0 <= drop_path < 1:
         message = f"{name}: drop_path={drop_path} is not in [0, 1)"

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
 from attnzoo_vision.ops.relative import pair
-from attnzoo_vision.ops.require import at_least, divides
 from attnzoo_vision.ops.token_pool import lead_values, lead_weights, with_lead
 
 
@@ -57,10 +57,10 @@ class AttentionPool2d(nn.Module):
     ) -> None:
         super().__init__()
         name = "AttentionPool2d"
-        at_least(name, 1, channels=channels, feature_size=feature_size, embed_dim=embed_dim, num_heads=num_heads)
-        at_least(name, 0, out_channels=out_channels)
+        check_at_least(name, 1, channels=channels, feature_size=feature_size, embed_dim=embed_dim, num_heads=num_heads)
+        check_at_least(name, 0, out_channels=out_channels)
         width = channels if embed_dim is None else embed_dim
-        divides(name, "num_heads", num_heads, "embed_dim", width)
+        check_divides(name, "num_heads", num_heads, "embed_dim", width)
         self.num_heads, self.pool = num_heads, pool
         self.feature_size = pair(feature_size)
         self.class_token = nn.Parameter(torch.zeros(1, channels)) if class_token else None

@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
-from attnzoo_vision.ops.require import at_least, divides, one_of
 from attnzoo_vision.ops.tokens import is_channels_last
 
 
@@ -49,9 +49,9 @@ class AxialAttention(nn.Module):
     ) -> None:
         super().__init__()
         name = "AxialAttention"
-        at_least(name, 1, channels=channels, num_heads=num_heads, head_dim=head_dim, num_axes=num_axes)
-        divides(name, "num_heads", num_heads, "channels", channels)
-        one_of(name, "combine", combine, ("sum", "chain"))
+        check_at_least(name, 1, channels=channels, num_heads=num_heads, head_dim=head_dim, num_axes=num_axes)
+        check_divides(name, "num_heads", num_heads, "channels", channels)
+        check_choice(name, "combine", combine, ("sum", "chain"))
         place = channel_axis if channel_axis > 0 else num_axes + 2 + channel_axis
         if not 1 <= place <= num_axes + 1:
             message = f"{name}: channel_axis={channel_axis} is not one of the {num_axes + 1} axes behind the batch"

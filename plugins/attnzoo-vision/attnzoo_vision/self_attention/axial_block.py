@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.conv_unit import ConvUnit
-from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.self_attention.position_sensitive_axial_attention import PositionSensitiveAxialAttention
 
 
@@ -47,8 +47,8 @@ class AxialBlock(nn.Module):
     ) -> None:
         super().__init__()
         name = "AxialBlock"
-        at_least(name, 1, channels=channels, out_channels=out_channels, hidden_channels=hidden_channels)
-        at_least(name, 1, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
+        check_at_least(name, 1, channels=channels, out_channels=out_channels, hidden_channels=hidden_channels)
+        check_at_least(name, 1, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
         out = channels if out_channels is None else out_channels
         hidden = out // 2 if hidden_channels is None else hidden_channels
         if hidden % (2 * num_heads):

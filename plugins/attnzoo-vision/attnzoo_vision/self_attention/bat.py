@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.conv_norm import ConvNorm
-from attnzoo_vision.ops.require import at_least, divides
 
 
 class BAT(nn.Module):
@@ -50,10 +50,10 @@ class BAT(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        at_least("BAT", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
-        at_least("BAT", 1, block_size=block_size, groups=groups)
+        check_at_least("BAT", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
+        check_at_least("BAT", 1, block_size=block_size, groups=groups)
         hidden = max(1, channels // reduction // groups) * groups if hidden_channels is None else hidden_channels
-        divides("BAT", "groups", groups, "hidden_channels", hidden)
+        check_divides("BAT", "groups", groups, "hidden_channels", hidden)
         self.block_size, self.groups, self.dropout = block_size, groups, dropout
         self.activation = get_activation("BAT", activation)
         self.reduce = ConvNorm(channels, hidden)

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.conv_unit import ConvUnit
-from attnzoo_vision.ops.require import at_least, one_of
 from attnzoo_vision.self_attention.bot_mhsa import BotMHSA, Position
 
 
@@ -52,9 +52,9 @@ class BotBlock(nn.Module):
     ) -> None:
         super().__init__()
         name = "BotBlock"
-        at_least(name, 1, channels=channels, feature_size=feature_size, out_channels=out_channels)
-        at_least(name, 1, hidden_channels=hidden_channels, num_heads=num_heads, head_dim=head_dim)
-        one_of(name, "stride", stride, (1, 2))
+        check_at_least(name, 1, channels=channels, feature_size=feature_size, out_channels=out_channels)
+        check_at_least(name, 1, hidden_channels=hidden_channels, num_heads=num_heads, head_dim=head_dim)
+        check_choice(name, "stride", stride, (1, 2))
         out = channels if out_channels is None else out_channels
         hidden = max(1, out // 4) if hidden_channels is None else hidden_channels
         inner = num_heads * head_dim

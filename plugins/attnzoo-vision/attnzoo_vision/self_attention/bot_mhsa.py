@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, heads_to_map, split_heads
 from attnzoo_vision.ops.relative import attend_relative, axis_logits, pair, relative_map
-from attnzoo_vision.ops.require import at_least, divides, one_of
 from attnzoo_vision.ops.tokens import project
 
 Position = Literal["relative", "absolute"]
@@ -61,12 +61,12 @@ class BotMHSA(nn.Module):
     ) -> None:
         super().__init__()
         name = "BotMHSA"
-        at_least(name, 1, channels=channels, feature_size=feature_size, out_channels=out_channels)
-        at_least(name, 1, num_heads=num_heads, head_dim=head_dim)
+        check_at_least(name, 1, channels=channels, feature_size=feature_size, out_channels=out_channels)
+        check_at_least(name, 1, num_heads=num_heads, head_dim=head_dim)
         out = channels if out_channels is None else out_channels
-        divides(name, "num_heads", num_heads, "out_channels", out)
-        one_of(name, "stride", stride, (1, 2))
-        one_of(name, "position", position, ("relative", "absolute"))
+        check_divides(name, "num_heads", num_heads, "out_channels", out)
+        check_choice(name, "stride", stride, (1, 2))
+        check_choice(name, "position", position, ("relative", "absolute"))
         self.num_heads = num_heads
         self.head_dim = out // num_heads if head_dim is None else head_dim
         self.feature_size = pair(feature_size)

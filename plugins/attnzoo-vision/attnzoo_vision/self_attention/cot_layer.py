@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
 from attnzoo_vision.ops.conv_unit import ConvUnit
-from attnzoo_vision.ops.require import at_least
 
 
 class CoTLayer(nn.Module):
@@ -35,7 +35,7 @@ class CoTLayer(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
-        at_least("CoTLayer", 1, channels=channels, kernel_size=kernel_size)
+        check_at_least("CoTLayer", 1, channels=channels, kernel_size=kernel_size)
         if channels % 8:
             message = f"CoTLayer: channels={channels} is not divisible by 8"
             raise ValueError(message)

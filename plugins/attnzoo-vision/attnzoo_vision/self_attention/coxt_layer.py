@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
 from attnzoo_vision.ops.conv_unit import ConvUnit
-from attnzoo_vision.ops.require import at_least
 
 
 class CoXtLayer(nn.Module):
@@ -36,7 +36,7 @@ class CoXtLayer(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
-        at_least("CoXtLayer", 1, channels=channels, kernel_size=kernel_size)
+        check_at_least("CoXtLayer", 1, channels=channels, kernel_size=kernel_size)
         if channels % 16:
             message = f"CoXtLayer: channels={channels} is not divisible by 16"
             raise ValueError(message)

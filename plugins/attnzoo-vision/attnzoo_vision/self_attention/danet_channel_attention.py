@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.gram import gram
-from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
 
@@ -31,7 +31,7 @@ class DANetChannelAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        at_least("DANetChannelAttention", 1, channels=channels)
+        check_at_least("DANetChannelAttention", 1, channels=channels)
         self.channels = channels
         self.gamma = nn.Parameter(torch.zeros(1))
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pairwise import attend
-from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import project, tokens_to_map
 
 
@@ -32,7 +32,7 @@ class DANetPositionAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 8) -> None:
         super().__init__()
-        at_least("DANetPositionAttention", 1, channels=channels, reduction=reduction)
+        check_at_least("DANetPositionAttention", 1, channels=channels, reduction=reduction)
         if reduction > channels:
             message = f"DANetPositionAttention: reduction={reduction} is above channels={channels}"
             raise ValueError(message)

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.deformable import even_grid
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
 from attnzoo_vision.ops.relative import pair
-from attnzoo_vision.ops.require import at_least, divides, one_of
 from attnzoo_vision.ops.tokens import project, project_back
 
 Position = Literal["table", "fixed", "depthwise", "log", "none"]
@@ -71,12 +71,12 @@ class DATDeformAttn(nn.Module):
     ) -> None:
         super().__init__()
         name = "DATDeformAttn"
-        at_least(name, 1, channels=channels, feature_size=feature_size, num_heads=num_heads, groups=groups)
-        at_least(name, 1, stride=stride, kernel_size=kernel_size)
-        divides(name, "num_heads", num_heads, "channels", channels)
-        divides(name, "groups", groups, "num_heads", num_heads)
-        one_of(name, "position", position, ("table", "fixed", "depthwise", "log", "none"))
-        one_of(name, "form", form, ("dat", "dat++"))
+        check_at_least(name, 1, channels=channels, feature_size=feature_size, num_heads=num_heads, groups=groups)
+        check_at_least(name, 1, stride=stride, kernel_size=kernel_size)
+        check_divides(name, "num_heads", num_heads, "channels", channels)
+        check_divides(name, "groups", groups, "num_heads", num_heads)
+        check_choice(name, "position", position, ("table", "fixed", "depthwise", "log", "none"))
+        check_choice(name, "form", form, ("dat", "dat++"))
         self.num_heads, self.groups, self.stride, self.feature_size = num_heads, groups, stride, pair(feature_size)
         self.offset_range, self.deform, self.centred = offset_range, deform, form == "dat"
         self.scale = (channels // num_heads) ** -0.5
@@ -85,7 +85,7 @@ class DATDeformAttn(nn.Module):
         padding = 0 if kernel_size == stride and not self.centred else kernel_size // 2
         self.grid = tuple((size + 2 * padding - kernel_size) // stride + 1 for size in self.feature_size)
         if deform:
-            at_least(name, 1, feature_size=self.grid)
+            check_at_least(name, 1, feature_size=self.grid)
             self.offset_conv = nn.Conv2d(width, width, kernel_size, stride, padding, groups=width)
             self.offset_norm = nn.LayerNorm(width)
             self.offset = nn.Linear(width, 2, bias=False)

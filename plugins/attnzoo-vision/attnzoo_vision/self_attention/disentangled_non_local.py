@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.pairwise import attend
 from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
-from attnzoo_vision.ops.require import at_least, one_of
 from attnzoo_vision.ops.tokens import max_pool, project, project_back, tokens_to_map
 from attnzoo_vision.ops.whitening import WHITENINGS, whiten
 
@@ -75,12 +75,14 @@ class DisentangledNonLocal(nn.Module):
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        at_least("DisentangledNonLocal", 1, channels=channels, hidden_channels=hidden_channels, pool_size=pool_size)
+        check_at_least(
+            "DisentangledNonLocal", 1, channels=channels, hidden_channels=hidden_channels, pool_size=pool_size
+        )
         kinds = [whiten] if isinstance(whiten, str) else list(whiten)
         for kind in kinds:
-            one_of("DisentangledNonLocal", "whiten", kind, Whiten.__args__)  # type: ignore[attr-defined]
-        one_of("DisentangledNonLocal", "unary", unary, Unary.__args__)  # type: ignore[attr-defined]
-        one_of("DisentangledNonLocal", "output", output, Output.__args__)  # type: ignore[attr-defined]
+            check_choice("DisentangledNonLocal", "whiten", kind, Whiten.__args__)  # type: ignore[attr-defined]
+        check_choice("DisentangledNonLocal", "unary", unary, Unary.__args__)  # type: ignore[attr-defined]
+        check_choice("DisentangledNonLocal", "output", output, Output.__args__)  # type: ignore[attr-defined]
         hidden = max(1, channels // 2) if hidden_channels is None else hidden_channels
         _check_combination(kinds, unary, "project" in output and hidden != channels, pairwise)
         projected = "project" in output

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.fold import scale_and_shift
-from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
 
@@ -45,7 +45,7 @@ class EMAUnit(nn.Module):
 
     def __init__(self, channels: int, *, num_bases: int = 64, iterations: int = 3, momentum: float = 3e-4) -> None:
         super().__init__()
-        at_least("EMAUnit", 1, channels=channels, num_bases=num_bases, iterations=iterations)
+        check_at_least("EMAUnit", 1, channels=channels, num_bases=num_bases, iterations=iterations)
         self.iterations = iterations
         self.register_buffer("embed_weight", torch.empty(channels, channels))
         self.register_buffer("embed_bias", torch.empty(channels))

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.fold import scale_and_shift
-from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
 
@@ -38,7 +38,7 @@ class ExternalAttention(nn.Module):
 
     def __init__(self, channels: int, *, memory_size: int = 64, momentum: float = 3e-4) -> None:
         super().__init__()
-        at_least("ExternalAttention", 1, channels=channels, memory_size=memory_size)
+        check_at_least("ExternalAttention", 1, channels=channels, memory_size=memory_size)
         self.embed = nn.Linear(channels, channels)
         self.memory_key = nn.Linear(channels, memory_size, bias=False)
         self.memory_value = nn.Linear(memory_size, channels, bias=False)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
-from attnzoo_vision.ops.require import at_least, one_of
 
 
 class GlobalContext(nn.Module):
@@ -54,9 +54,9 @@ class GlobalContext(nn.Module):
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        at_least("GlobalContext", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
-        one_of("GlobalContext", "pooling", pooling, ("attention", "mean"))
-        one_of("GlobalContext", "fusion", fusion, ("add", "scale", "scale-add"))
+        check_at_least("GlobalContext", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
+        check_choice("GlobalContext", "pooling", pooling, ("attention", "mean"))
+        check_choice("GlobalContext", "fusion", fusion, ("add", "scale", "scale-add"))
         hidden = max(1, channels // reduction) if hidden_channels is None else hidden_channels
         self.gate = get_gate("GlobalContext", gate)
         self.attend = nn.Linear(channels, 1) if pooling == "attention" else None

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.heads import merge_heads
 from attnzoo_vision.ops.relative import attend_relative, axis_logits, relative_map
-from attnzoo_vision.ops.require import at_least, divides, one_of
 from attnzoo_vision.ops.tokens import is_channels_last, project
 
 
@@ -61,13 +61,13 @@ class HaloAttention(nn.Module):
     ) -> None:
         super().__init__()
         name = "HaloAttention"
-        at_least(name, 1, channels=channels, out_channels=out_channels, num_heads=num_heads, head_dim=head_dim)
-        at_least(name, 1, block_size=block_size)
-        at_least(name, 0, halo_size=halo_size)
-        one_of(name, "stride", stride, (1, 2))
+        check_at_least(name, 1, channels=channels, out_channels=out_channels, num_heads=num_heads, head_dim=head_dim)
+        check_at_least(name, 1, block_size=block_size)
+        check_at_least(name, 0, halo_size=halo_size)
+        check_choice(name, "stride", stride, (1, 2))
         out = channels if out_channels is None else out_channels
         if head_dim is None or not projection:
-            divides(name, "num_heads", num_heads, "out_channels", out)
+            check_divides(name, "num_heads", num_heads, "out_channels", out)
         self.num_heads = num_heads
         self.head_dim = out // num_heads if head_dim is None else head_dim
         self.value_dim = self.head_dim if projection else out // num_heads

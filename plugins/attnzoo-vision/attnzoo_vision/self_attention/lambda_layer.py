@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.relative import pair
-from attnzoo_vision.ops.require import at_least, divides, one_of
 from attnzoo_vision.ops.tokens import is_channels_last
 
 
@@ -55,11 +55,11 @@ class LambdaLayer(nn.Module):
     ) -> None:
         super().__init__()
         name = "LambdaLayer"
-        at_least(name, 1, channels=channels, out_channels=out_channels, num_heads=num_heads, key_dim=key_dim)
-        at_least(name, 1, depth=depth, kernel_size=kernel_size, feature_size=feature_size)
+        check_at_least(name, 1, channels=channels, out_channels=out_channels, num_heads=num_heads, key_dim=key_dim)
+        check_at_least(name, 1, depth=depth, kernel_size=kernel_size, feature_size=feature_size)
         out = channels if out_channels is None else out_channels
-        divides(name, "num_heads", num_heads, "out_channels", out)
-        one_of(name, "stride", stride, (1, 2))
+        check_divides(name, "num_heads", num_heads, "out_channels", out)
+        check_choice(name, "stride", stride, (1, 2))
         if kernel_size % 2 == 0:
             message = f"{name}: kernel_size={kernel_size} must be odd"
             raise ValueError(message)

@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
-from attnzoo_vision.ops.require import at_least, divides, one_of
 
 
 class MHSA(nn.Module):
@@ -62,10 +62,10 @@ class MHSA(nn.Module):
     ) -> None:
         super().__init__()
         name = "MHSA"
-        at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, head_dim=head_dim, out_dim=out_dim)
-        one_of(name, "norm", norm, ("layer", "rms"))
+        check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, head_dim=head_dim, out_dim=out_dim)
+        check_choice(name, "norm", norm, ("layer", "rms"))
         if head_dim is None:
-            divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
+            check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         width = embed_dim // num_heads if head_dim is None else head_dim
         inner = num_heads * width
         self.num_heads, self.scale, self.attention_dropout = num_heads, width**-0.5, attention_dropout

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.deformable import Sizes, level_sizes, ring_offsets, sample_levels
-from attnzoo_vision.ops.require import at_least, divides
 
 
 class MSDeformAttn(nn.Module):
@@ -48,8 +48,8 @@ class MSDeformAttn(nn.Module):
     ) -> None:
         super().__init__()
         name = "MSDeformAttn"
-        at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, num_levels=num_levels, num_points=num_points)
-        divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
+        check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, num_levels=num_levels, num_points=num_points)
+        check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         if level_shapes is not None and len(level_shapes) != num_levels:
             message = f"{name}: num_levels={num_levels} is not the number of level_shapes={level_shapes}"
             raise ValueError(message)

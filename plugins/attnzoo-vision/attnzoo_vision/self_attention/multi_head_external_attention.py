@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least, divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 
 
 class MultiHeadExternalAttention(nn.Module):
@@ -45,9 +45,9 @@ class MultiHeadExternalAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        at_least("MultiHeadExternalAttention", 1, embed_dim=embed_dim, num_heads=num_heads)
-        at_least("MultiHeadExternalAttention", 1, expansion=expansion, memory_size=memory_size)
-        divides("MultiHeadExternalAttention", "num_heads", num_heads, "embed_dim", embed_dim)
+        check_at_least("MultiHeadExternalAttention", 1, embed_dim=embed_dim, num_heads=num_heads)
+        check_at_least("MultiHeadExternalAttention", 1, expansion=expansion, memory_size=memory_size)
+        check_divides("MultiHeadExternalAttention", "num_heads", num_heads, "embed_dim", embed_dim)
         self.heads = expansion * num_heads
         self.attention_dropout, self.dropout = attention_dropout, dropout
         self.expand = nn.Linear(embed_dim, expansion * embed_dim)

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.fold import scale_and_shift
 from attnzoo_vision.ops.pairwise import attend, dot_product, pairwise_relu_sum
-from attnzoo_vision.ops.require import at_least, one_of
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, max_pool, project, project_back
 
 Mode = Literal["embedded_gaussian", "gaussian", "dot_product", "concatenation"]
@@ -72,9 +72,11 @@ class NonLocal(nn.Module):
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        one_of("NonLocal", "mode", mode, ("embedded_gaussian", "gaussian", "dot_product", "concatenation"))
-        one_of("NonLocal", "norm", norm, ("batch", "group", "layer", "none"))
-        at_least("NonLocal", 1, channels=channels, hidden_channels=hidden_channels, pool_size=pool_size, groups=groups)
+        check_choice("NonLocal", "mode", mode, ("embedded_gaussian", "gaussian", "dot_product", "concatenation"))
+        check_choice("NonLocal", "norm", norm, ("batch", "group", "layer", "none"))
+        check_at_least(
+            "NonLocal", 1, channels=channels, hidden_channels=hidden_channels, pool_size=pool_size, groups=groups
+        )
         hidden = max(1, channels // 2) if hidden_channels is None else hidden_channels
         self.mode = mode
         self.scale = (1.0 if mode == "gaussian" else hidden**-0.5) if scale is None else scale

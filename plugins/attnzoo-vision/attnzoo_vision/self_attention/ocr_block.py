@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.fold import scale_and_shift
 from attnzoo_vision.ops.pairwise import attend
-from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import as_tokens, max_pool, project, project_back, tokens_to_map
 
 
@@ -49,8 +49,8 @@ class OCRBlock(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        at_least("OCRBlock", 1, channels=channels, hidden_channels=hidden_channels, out_channels=out_channels)
-        at_least("OCRBlock", 1, pool_size=pool_size)
+        check_at_least("OCRBlock", 1, channels=channels, hidden_channels=hidden_channels, out_channels=out_channels)
+        check_at_least("OCRBlock", 1, pool_size=pool_size)
         hidden = max(1, channels // 2) if hidden_channels is None else hidden_channels
         outputs = channels if out_channels is None else out_channels
         self.pool_size, self.gather_scale, self.dropout = pool_size, gather_scale, dropout

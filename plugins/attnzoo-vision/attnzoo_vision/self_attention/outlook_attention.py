@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least, divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 
 
 class OutlookAttention(nn.Module):
@@ -53,9 +53,9 @@ class OutlookAttention(nn.Module):
     ) -> None:
         super().__init__()
         name = "OutlookAttention"
-        at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
-        at_least(name, 0, padding=padding)
-        divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
+        check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
+        check_at_least(name, 0, padding=padding)
+        check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         self.num_heads, self.kernel_size, self.stride = num_heads, kernel_size, stride
         self.padding = kernel_size // 2 if padding is None else padding
         if abs(2 * self.padding - kernel_size + 1) >= stride:

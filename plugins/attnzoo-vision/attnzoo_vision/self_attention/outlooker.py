@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.drop_path import drop_path
-from attnzoo_vision.ops.require import at_least, divides
 from attnzoo_vision.self_attention.outlook_attention import OutlookAttention
 
 
@@ -55,9 +55,9 @@ class Outlooker(nn.Module):
     ) -> None:
         super().__init__()
         name = "Outlooker"
-        at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
-        at_least(name, 0, padding=padding)
-        divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
+        check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
+        check_at_least(name, 0, padding=padding)
+        check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         self.drop_path = drop_path
         self.activation = get_activation(name, activation)
         self.norm1 = nn.LayerNorm(embed_dim)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_logits, position_weights, weighted_sum
-from attnzoo_vision.ops.require import at_least
 
 
 class PolarizedParallel(nn.Module):
@@ -35,7 +35,7 @@ class PolarizedParallel(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        at_least("PolarizedParallel", 2, channels=channels)
+        check_at_least("PolarizedParallel", 2, channels=channels)
         hidden = channels // 2
         self.channel_query = nn.Linear(channels, 1, bias=False)
         self.channel_value = nn.Linear(channels, hidden, bias=False)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
-from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.tokens import as_tokens, project_back
 
 
@@ -36,7 +36,7 @@ class PolarizedSequential(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 4, eps: float = 1e-5) -> None:
         super().__init__()
         hidden = channels // 2
-        at_least("PolarizedSequential", 1, channels=channels, reduction=reduction)
+        check_at_least("PolarizedSequential", 1, channels=channels, reduction=reduction)
         if reduction > hidden:
             message = f"PolarizedSequential: reduction={reduction} is above half of channels={channels}"
             raise ValueError(message)

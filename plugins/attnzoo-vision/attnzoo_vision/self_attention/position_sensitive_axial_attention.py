@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.relative import relative_rows
-from attnzoo_vision.ops.require import at_least, one_of
 from attnzoo_vision.ops.tokens import is_channels_last
 
 Axis = Literal["height", "width"]
@@ -55,9 +55,11 @@ class PositionSensitiveAxialAttention(nn.Module):
     ) -> None:
         super().__init__()
         name = "PositionSensitiveAxialAttention"
-        at_least(name, 1, channels=channels, out_channels=out_channels, num_heads=num_heads, kernel_size=kernel_size)
-        at_least(name, 1, stride=stride)
-        one_of(name, "axis", axis, ("height", "width"))
+        check_at_least(
+            name, 1, channels=channels, out_channels=out_channels, num_heads=num_heads, kernel_size=kernel_size
+        )
+        check_at_least(name, 1, stride=stride)
+        check_choice(name, "axis", axis, ("height", "width"))
         out = channels if out_channels is None else out_channels
         if channels % num_heads or out % (2 * num_heads):
             message = (

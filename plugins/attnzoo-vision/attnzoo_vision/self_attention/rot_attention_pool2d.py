@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
 from attnzoo_vision.ops.relative import pair
-from attnzoo_vision.ops.require import at_least, divides
 from attnzoo_vision.ops.token_pool import lead_query, lead_values, with_lead
 
 
@@ -55,10 +55,12 @@ class RotAttentionPool2d(nn.Module):
     ) -> None:
         super().__init__()
         name = "RotAttentionPool2d"
-        at_least(name, 1, channels=channels, reference_size=reference_size, embed_dim=embed_dim, num_heads=num_heads)
-        at_least(name, 0, out_channels=out_channels)
+        check_at_least(
+            name, 1, channels=channels, reference_size=reference_size, embed_dim=embed_dim, num_heads=num_heads
+        )
+        check_at_least(name, 0, out_channels=out_channels)
         width = channels if embed_dim is None else embed_dim
-        divides(name, "4 * num_heads", 4 * num_heads, "embed_dim", width)
+        check_divides(name, "4 * num_heads", 4 * num_heads, "embed_dim", width)
         self.num_heads, self.pool = num_heads, pool
         self.reference_size = pair(reference_size)
         self.scale = (width // num_heads) ** -0.5

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.ops.relative import pair
-from attnzoo_vision.ops.require import at_least, divides
 from attnzoo_vision.self_attention.swin_window_attention import SwinWindowAttention
 
 _MASKED = -100.0
@@ -65,14 +65,14 @@ class SwinBlock(nn.Module):
     ) -> None:
         super().__init__()
         name = "SwinBlock"
-        at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, window_size=window_size, head_dim=head_dim)
-        at_least(name, 0, shift=shift)
+        check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, window_size=window_size, head_dim=head_dim)
+        check_at_least(name, 0, shift=shift)
         self.window_size, self.shift = pair(window_size), pair(shift)
         if not all(s < w for s, w in zip(self.shift, self.window_size, strict=True)):
             message = f"SwinBlock: shift={shift!r} is not below window_size={window_size!r}"
             raise ValueError(message)
         if head_dim is None:
-            divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
+            check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         self.drop_path = drop_path
         self.activation = get_activation(name, activation)
         self.norm1 = nn.LayerNorm(embed_dim)

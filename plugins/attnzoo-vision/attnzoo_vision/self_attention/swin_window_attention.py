@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
 from attnzoo_vision.ops.relative import pair, window_bias
-from attnzoo_vision.ops.require import at_least, divides
 
 
 class SwinWindowAttention(nn.Module):
@@ -51,9 +51,9 @@ class SwinWindowAttention(nn.Module):
     ) -> None:
         super().__init__()
         name = "SwinWindowAttention"
-        at_least(name, 1, embed_dim=embed_dim, window_size=window_size, num_heads=num_heads, head_dim=head_dim)
+        check_at_least(name, 1, embed_dim=embed_dim, window_size=window_size, num_heads=num_heads, head_dim=head_dim)
         if head_dim is None:
-            divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
+            check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         width = embed_dim // num_heads if head_dim is None else head_dim
         self.num_heads = num_heads
         self.window_size = pair(window_size)

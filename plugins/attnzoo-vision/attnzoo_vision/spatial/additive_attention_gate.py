@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.checks import check_at_least
 
 
 class AdditiveAttentionGate(nn.Module):
@@ -32,7 +32,7 @@ class AdditiveAttentionGate(nn.Module):
 
     def __init__(self, channels: int, gating_channels: int, *, hidden_channels: int | None = None) -> None:
         super().__init__()
-        at_least(
+        check_at_least(
             "AdditiveAttentionGate",
             1,
             channels=channels,

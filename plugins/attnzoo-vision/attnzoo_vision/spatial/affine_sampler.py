@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.affine_grid import affine_grid, sample
-from attnzoo_vision.ops.require import one_of
+from attnzoo_vision.ops.checks import check_choice
 
 
 class AffineSampler(nn.Module):
@@ -44,8 +44,8 @@ class AffineSampler(nn.Module):
         if output_size is not None and (len(output_size) != 2 or min(output_size) < 1):
             message = f"AffineSampler: output_size={output_size} is not [height, width], both at least 1"
             raise ValueError(message)
-        one_of("AffineSampler", "mode", mode, ("bilinear", "nearest", "bicubic"))
-        one_of("AffineSampler", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
+        check_choice("AffineSampler", "mode", mode, ("bilinear", "nearest", "bicubic"))
+        check_choice("AffineSampler", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
         self.output_size = None if output_size is None else (output_size[0], output_size[1])
         self.mode = mode
         self.padding_mode = padding_mode

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least, one_of
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 
 
 class AttentionGate(nn.Module):
@@ -51,7 +51,7 @@ class AttentionGate(nn.Module):
     ) -> None:
         super().__init__()
         strides = _check(stride, spatial_dims, mode)
-        at_least(
+        check_at_least(
             "AttentionGate", 1, channels=channels, gating_channels=gating_channels, hidden_channels=hidden_channels
         )
         hidden = max(channels // 2, 1) if hidden_channels is None else hidden_channels
@@ -100,8 +100,8 @@ class AttentionGate(nn.Module):
 
 
 def _check(stride: int | list[int] | tuple[int, ...], spatial_dims: int, mode: str) -> tuple[int, ...]:
-    one_of("AttentionGate", "spatial_dims", spatial_dims, (2, 3))
-    one_of("AttentionGate", "mode", mode, ("sigmoid", "softplus", "softmax"))
+    check_choice("AttentionGate", "spatial_dims", spatial_dims, (2, 3))
+    check_choice("AttentionGate", "mode", mode, ("sigmoid", "softplus", "softmax"))
     strides = (stride,) * spatial_dims if isinstance(stride, int) else tuple(stride)
     if len(strides) != spatial_dims or min(strides) < 1:
         message = f"AttentionGate: stride={stride} is not one number or {spatial_dims} numbers, each at least 1"

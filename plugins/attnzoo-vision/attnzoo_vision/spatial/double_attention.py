@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project, project_back
 
 
@@ -47,8 +47,8 @@ class DoubleAttention(nn.Module):
         residual: bool = True,
     ) -> None:
         super().__init__()
-        at_least("DoubleAttention", 1, channels=channels, reduction=reduction)
-        at_least("DoubleAttention", 1, hidden_channels=hidden_channels, num_maps=num_maps)
+        check_at_least("DoubleAttention", 1, channels=channels, reduction=reduction)
+        check_at_least("DoubleAttention", 1, hidden_channels=hidden_channels, num_maps=num_maps)
         if residual and not reconstruct:
             message = "DoubleAttention: residual=True needs reconstruct=True; set residual=False"
             raise ValueError(message)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project, project_back
 
 
@@ -34,7 +34,9 @@ class DoubleAttentionPositions(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 4, hidden_channels: int | None = None) -> None:
         super().__init__()
-        at_least("DoubleAttentionPositions", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
+        check_at_least(
+            "DoubleAttentionPositions", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels
+        )
         hidden = max(1, channels // reduction) if hidden_channels is None else hidden_channels
         self.feature = nn.Linear(channels, hidden)
         self.gather = nn.Linear(channels, hidden)

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.checks import check_at_least
 
 
 class LargeKernelAttention(nn.Module):
@@ -32,7 +32,7 @@ class LargeKernelAttention(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 21, dilation: int = 3) -> None:
         super().__init__()
-        at_least("LargeKernelAttention", 1, channels=channels, kernel_size=kernel_size, dilation=dilation)
+        check_at_least("LargeKernelAttention", 1, channels=channels, kernel_size=kernel_size, dilation=dilation)
         local, sparse = 2 * dilation - 1, math.ceil(kernel_size / dilation)
         if sparse % 2 == 0:
             message = (

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.checks import check_at_least
 
 _DEPTH = 3
 
@@ -36,7 +36,7 @@ class ReverseAttention(nn.Module):
 
     def __init__(self, channels: int, *, hidden_channels: int = 64, norm: bool = True) -> None:
         super().__init__()
-        at_least("ReverseAttention", 1, channels=channels, hidden_channels=hidden_channels)
+        check_at_least("ReverseAttention", 1, channels=channels, hidden_channels=hidden_channels)
         self.reduce = nn.Conv2d(channels, hidden_channels, 1)
         self.reduce_norm = nn.BatchNorm2d(hidden_channels) if norm else None
         self.convs = nn.ModuleList(nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1) for _ in range(_DEPTH))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.segmentation import ConvNorm
 
 
@@ -43,7 +43,7 @@ class ReverseAttentionPraNet(nn.Module):
         score_kernel_size: int = 3,
     ) -> None:
         super().__init__()
-        at_least("ReverseAttentionPraNet", 1, channels=channels, hidden_channels=hidden_channels, depth=depth)
+        check_at_least("ReverseAttentionPraNet", 1, channels=channels, hidden_channels=hidden_channels, depth=depth)
         for name, value in (("kernel_size", kernel_size), ("score_kernel_size", score_kernel_size)):
             if value < 1 or value % 2 == 0:
                 message = f"ReverseAttentionPraNet: {name}={value} must be odd"

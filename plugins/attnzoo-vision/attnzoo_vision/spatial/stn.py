@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.affine_grid import affine_grid, sample
-from attnzoo_vision.ops.require import at_least, one_of
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 
 _ANY_SIZE_POOL = 3
 
@@ -54,8 +54,8 @@ class STN(nn.Module):
         align_corners: bool = True,
     ) -> None:
         super().__init__()
-        at_least("STN", 1, channels=channels, hidden_channels=hidden_channels)
-        one_of("STN", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
+        check_at_least("STN", 1, channels=channels, hidden_channels=hidden_channels)
+        check_choice("STN", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
         self.input_size = _pair("input_size", input_size, 18)
         self.output_size = _pair("output_size", output_size, 1)
         first, second = _pair("conv_channels", conv_channels, 1) or (8, 10)

@@ -5,7 +5,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.spatial.large_kernel_attention import LargeKernelAttention
 
 
@@ -33,7 +33,7 @@ class VANAttention(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 21, dilation: int = 3) -> None:
         super().__init__()
-        at_least("VANAttention", 1, channels=channels)
+        check_at_least("VANAttention", 1, channels=channels)
         self.project_in = nn.Conv2d(channels, channels, 1)
         self.lka = LargeKernelAttention(channels, kernel_size=kernel_size, dilation=dilation)
         self.project_out = nn.Conv2d(channels, channels, 1)

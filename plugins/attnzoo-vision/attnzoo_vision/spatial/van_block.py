@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.drop_path import drop_path
-from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.spatial.van_attention import VANAttention
 
 
@@ -46,7 +46,7 @@ class VANBlock(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        at_least("VANBlock", 1, channels=channels)
+        check_at_least("VANBlock", 1, channels=channels)
         hidden = int(channels * mlp_ratio)
         if hidden < 1:
             message = f"VANBlock: mlp_ratio={mlp_ratio} leaves no hidden channel of channels={channels}"

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.require import at_least, one_of
 from attnzoo_vision.ops.segmentation import ConvNorm
 from attnzoo_vision.structure.bisenet_arm import AttentionRefinement
 
@@ -50,8 +50,8 @@ class ContextPath(nn.Module):
         upsample: Literal["bilinear", "nearest"] = "bilinear",
     ) -> None:
         super().__init__()
-        at_least("ContextPath", 1, channels=channels, deep_channels=deep_channels, out_channels=out_channels)
-        one_of("ContextPath", "upsample", upsample, ("bilinear", "nearest"))
+        check_at_least("ContextPath", 1, channels=channels, deep_channels=deep_channels, out_channels=out_channels)
+        check_choice("ContextPath", "upsample", upsample, ("bilinear", "nearest"))
         self.upsample = upsample
         self.context = nn.Linear(deep_channels, out_channels, bias=False)
         self.context_norm = BatchNorm1d(out_channels)

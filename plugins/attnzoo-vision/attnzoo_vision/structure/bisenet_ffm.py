@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.segmentation import ConvNorm
 
 
@@ -34,10 +34,8 @@ class FeatureFusion(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, *, reduction: int = 1) -> None:
         super().__init__()
-        at_least("FeatureFusion", 1, channels=channels, out_channels=out_channels)
-        if reduction < 1 or out_channels % reduction:
-            message = f"FeatureFusion: reduction={reduction} does not divide out_channels={out_channels}"
-            raise ValueError(message)
+        check_at_least("FeatureFusion", 1, channels=channels, out_channels=out_channels)
+        check_divides("FeatureFusion", "reduction", reduction, "out_channels", out_channels)
         self.fuse = ConvNorm(channels, out_channels)
         self.squeeze = nn.Linear(out_channels, out_channels // reduction, bias=False)
         self.excite = nn.Linear(out_channels // reduction, out_channels, bias=False)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.segmentation import ConvNorm
 
 
@@ -31,7 +31,7 @@ class SpatialPath(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, *, hidden_channels: int = 64) -> None:
         super().__init__()
-        at_least("SpatialPath", 1, channels=channels, out_channels=out_channels, hidden_channels=hidden_channels)
+        check_at_least("SpatialPath", 1, channels=channels, out_channels=out_channels, hidden_channels=hidden_channels)
         self.conv1 = ConvNorm(channels, hidden_channels, kernel_size=7, stride=2)
         self.conv2 = ConvNorm(hidden_channels, hidden_channels, kernel_size=3, stride=2)
         self.conv3 = ConvNorm(hidden_channels, hidden_channels, kernel_size=3, stride=2)

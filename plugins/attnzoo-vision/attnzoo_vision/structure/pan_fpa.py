@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.segmentation import ConvNorm
 
 _KERNELS = (7, 5, 3)
@@ -34,7 +34,7 @@ class FeaturePyramidAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        at_least("FeaturePyramidAttention", 4, channels=channels)
+        check_at_least("FeaturePyramidAttention", 4, channels=channels)
         hidden = channels // 4
         self.master = ConvNorm(channels, channels, relu=False)
         self.mean = nn.Linear(channels, channels, bias=False)

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pairwise import attend
-from attnzoo_vision.ops.require import at_least
 
 _PATCH = 3
 _OVERLAP = 4.0
@@ -54,7 +54,7 @@ class PyramidAttention(nn.Module):
         exact_scale: bool = False,
     ) -> None:
         super().__init__()
-        at_least("PyramidAttention", 1, channels=channels, levels=levels, reduction=reduction)
+        check_at_least("PyramidAttention", 1, channels=channels, levels=levels, reduction=reduction)
         if not 1 <= levels <= 9:
             message = f"PyramidAttention: levels={levels} is not in 1 to 9"
             raise ValueError(message)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least, one_of
+from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.segmentation import ConvNorm
 
 
@@ -91,10 +91,10 @@ class STDCModule(nn.Module):
 
 
 def _check(channels: int, out_channels: int, depth: int, stride: int, form: str) -> None:
-    at_least("STDCModule", 1, channels=channels, out_channels=out_channels)
-    at_least("STDCModule", 2, depth=depth)
-    one_of("STDCModule", "stride", stride, (1, 2))
-    one_of("STDCModule", "form", form, ("cat", "add"))
+    check_at_least("STDCModule", 1, channels=channels, out_channels=out_channels)
+    check_at_least("STDCModule", 2, depth=depth)
+    check_choice("STDCModule", "stride", stride, (1, 2))
+    check_choice("STDCModule", "form", form, ("cat", "add"))
     message = ""
     if out_channels % 2 ** (depth - 1):
         message = f"STDCModule: out_channels={out_channels} is no multiple of {2 ** (depth - 1)} (depth={depth})"

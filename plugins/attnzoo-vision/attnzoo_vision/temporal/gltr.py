@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.require import at_least
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.temporal.temporal_self_attention import TemporalSelfAttention
 
 
@@ -30,9 +30,9 @@ class GLTR(nn.Module):
 
     def __init__(self, channels: int, *, dilations: list[int] | tuple[int, ...] = (1, 2, 3)) -> None:
         super().__init__()
-        at_least("GLTR", 1, channels=channels)
-        if not dilations or min(dilations) < 1:
-            message = f"GLTR: dilations={list(dilations)} must be numbers of at least 1"
+        check_at_least("GLTR", 1, channels=channels, dilations=dilations)
+        if not dilations:
+            message = f"GLTR: dilations={dilations!r} is empty; give at least one number"
             raise ValueError(message)
         convs = [nn.Conv1d(channels, channels, 3, padding=d, dilation=d, bias=False) for d in dilations]
         self.convs = nn.ModuleList(convs)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.frames import to_clips, window_sums
-from attnzoo_vision.ops.require import at_least
 
 
 class MotionExcitation(nn.Module):
@@ -33,7 +33,7 @@ class MotionExcitation(nn.Module):
 
     def __init__(self, channels: int, num_frames: int, *, reduction: int = 16) -> None:
         super().__init__()
-        at_least("MotionExcitation", 1, channels=channels, num_frames=num_frames, reduction=reduction)
+        check_at_least("MotionExcitation", 1, channels=channels, num_frames=num_frames, reduction=reduction)
         if reduction > channels:
             message = f"MotionExcitation: reduction={reduction} leaves no channel of channels={channels}"
             raise ValueError(message)

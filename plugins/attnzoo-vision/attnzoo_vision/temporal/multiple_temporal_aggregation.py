@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.frames import filter_frames, to_clips
-from attnzoo_vision.ops.require import at_least
 from attnzoo_vision.ops.segmentation import ConvNorm
 
 _TAPS = 3
@@ -44,10 +44,9 @@ class MultipleTemporalAggregation(nn.Module):
         self, channels: int, num_frames: int, *, groups: int = 4, stride: int = 1, stage: bool = False
     ) -> None:
         super().__init__()
-        at_least("MultipleTemporalAggregation", 1, channels=channels, num_frames=num_frames, stride=stride)
-        if groups < 2 or channels % groups:
-            message = f"MultipleTemporalAggregation: groups={groups} is below 2 or does not divide channels={channels}"
-            raise ValueError(message)
+        check_at_least("MultipleTemporalAggregation", 1, channels=channels, num_frames=num_frames, stride=stride)
+        check_at_least("MultipleTemporalAggregation", 2, groups=groups)
+        check_divides("MultipleTemporalAggregation", "groups", groups, "channels", channels)
         if stride > 1 and not stage:
             message = f"MultipleTemporalAggregation: stride={stride} needs stage=True"
             raise ValueError(message)

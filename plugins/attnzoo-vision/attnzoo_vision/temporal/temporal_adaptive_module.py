@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.frames import filter_frames, to_clips
-from attnzoo_vision.ops.require import at_least
 
 
 class TemporalAdaptiveModule(nn.Module):
@@ -31,8 +31,8 @@ class TemporalAdaptiveModule(nn.Module):
 
     def __init__(self, channels: int, num_frames: int, *, kernel_size: int = 3) -> None:
         super().__init__()
-        at_least("TemporalAdaptiveModule", 4, channels=channels)
-        at_least("TemporalAdaptiveModule", 1, num_frames=num_frames)
+        check_at_least("TemporalAdaptiveModule", 4, channels=channels)
+        check_at_least("TemporalAdaptiveModule", 1, num_frames=num_frames)
         if kernel_size < 1 or kernel_size % 2 == 0:
             message = f"TemporalAdaptiveModule: kernel_size={kernel_size} must be odd"
             raise ValueError(message)

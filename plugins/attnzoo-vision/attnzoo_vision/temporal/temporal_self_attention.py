@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pairwise import attend
-from attnzoo_vision.ops.require import at_least
 
 
 class TemporalSelfAttention(nn.Module):
@@ -31,7 +31,7 @@ class TemporalSelfAttention(nn.Module):
 
     def __init__(self, channels: int, *, hidden_channels: int | None = None) -> None:
         super().__init__()
-        at_least("TemporalSelfAttention", 1, channels=channels, hidden_channels=hidden_channels)
+        check_at_least("TemporalSelfAttention", 1, channels=channels, hidden_channels=hidden_channels)
         hidden = max(channels // 2, 1) if hidden_channels is None else hidden_channels
         self.query = nn.Linear(channels, hidden)
         self.key = nn.Linear(channels, hidden)

@@ -33,10 +33,10 @@ def test_output_is_the_formula_of_the_paper():
 
 
 def test_more_frequencies_than_fit_the_channels_are_refused():
-    with pytest.raises(ValueError, match=r"^FCA: frequencies='top16': 16 does not divide channels=24$"):
+    with pytest.raises(ValueError, match=r"^FCA: frequencies='top16': 16 does not divide channels=24; use a divisor$"):
         FCA(24)
 
 
 def test_a_small_dct_is_refused():
-    with pytest.raises(ValueError, match=r"^FCA: dct_height=5 is less than 7; all frequencies would be 0$"):
+    with pytest.raises(ValueError, match=r"^FCA: dct_height=5 is below 7, where all frequencies are 0; use 7 or more$"):
         FCA(16, dct_height=5)

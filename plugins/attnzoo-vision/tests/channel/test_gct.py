@@ -27,5 +27,5 @@ def test_large_maps_in_half_precision_do_not_overflow():
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match=r"^GCT: mode='l3' is not known; use 'l2' or 'l1'$"):
+    with pytest.raises(ValueError, match=r"^GCT: mode='l3' is not known; use one of 'l2', 'l1'$"):
         GCT(6, mode="l3")

@@ -16,5 +16,5 @@ def test_output_is_the_formula_of_the_paper():
 
 
 def test_groups_that_do_not_divide_are_refused():
-    with pytest.raises(ValueError, match=r"^LCT: groups=5 does not divide channels=16$"):
+    with pytest.raises(ValueError, match=r"^LCT: groups=5 does not divide channels=16; use groups=4 or 8$"):
         LCT(16, groups=5)

@@ -32,7 +32,7 @@ def test_the_gate_of_slope_one_fifth_is_zero_at_minus_two_and_a_half():
 
 
 def test_a_reduction_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match=r"^SE: reduction=5 does not divide channels=64$"):
+    with pytest.raises(ValueError, match=r"^SE: reduction=5 does not divide channels=64; use reduction=4 or 8$"):
         SE(64, reduction=5)
 
 

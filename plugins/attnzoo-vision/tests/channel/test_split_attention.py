@@ -20,6 +20,6 @@ def test_output_is_the_formula_of_the_paper():
 
 
 def test_groups_and_splits_that_do_not_divide_are_refused():
-    message = "^SplitAttention: groups=3 times radix=2 does not divide channels=16$"
+    message = r"^SplitAttention: groups \* radix=6 does not divide channels=16; use groups \* radix=4 or 8$"
     with pytest.raises(ValueError, match=message):
         SplitAttention(16, groups=3)

@@ -37,5 +37,5 @@ def test_the_shortcut_adds_the_input() -> None:
 
 
 def test_a_reduction_of_zero_is_refused() -> None:
-    with pytest.raises(ValueError, match="CoordinateAttention: reduction=0 is less than 1; use a positive number"):
+    with pytest.raises(ValueError, match="CoordinateAttention: reduction=0 is below 1; use 1 or more"):
         CoordinateAttention(8, reduction=0)

@@ -24,7 +24,7 @@ def test_left_out_states_are_zero() -> None:
 
 
 def test_no_layers_are_refused() -> None:
-    with pytest.raises(ValueError, match="DIACell: num_layers=0 is less than 1; use a positive number"):
+    with pytest.raises(ValueError, match="DIACell: num_layers=0 is below 1; use 1 or more"):
         DIACell(8, num_layers=0)
 
 

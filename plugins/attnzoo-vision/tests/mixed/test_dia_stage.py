@@ -18,10 +18,10 @@ def test_each_branch_is_scaled_by_the_state_that_the_blocks_before_it_left() -> 
 
 
 def test_channels_that_four_does_not_divide_are_refused() -> None:
-    with pytest.raises(ValueError, match="DIAStage: 4 does not divide out_channels=10; take a multiple of 4"):
+    with pytest.raises(ValueError, match="DIAStage: 4 does not divide out_channels=10; use a multiple of 4"):
         DIAStage(10)
 
 
 def test_no_blocks_are_refused() -> None:
-    with pytest.raises(ValueError, match="DIAStage: num_blocks=0 is less than 1; use a positive number"):
+    with pytest.raises(ValueError, match="DIAStage: num_blocks=0 is below 1; use 1 or more"):
         DIAStage(8, num_blocks=0)

@@ -20,8 +20,8 @@ def test_equals_the_formula(layout: torch.memory_format) -> None:
     ("arguments", "message"),
     [
         ({"kernel_size": 4}, "ELA: kernel_size=4 is not odd; the paper uses 5 and 7"),
-        ({"groups": 3}, "ELA: groups=3 does not divide channels=16; take a divisor"),
-        ({"norm_groups": 5}, "ELA: norm_groups=5 does not divide channels=16; take a divisor"),
+        ({"groups": 3}, "ELA: groups=3 does not divide channels=16; use groups=2 or 4"),
+        ({"norm_groups": 5}, "ELA: norm_groups=5 does not divide channels=16; use norm_groups=4 or 8"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, int], message: str) -> None:

@@ -36,5 +36,5 @@ def test_keeps_channels_last() -> None:
 
 
 def test_groups_that_do_not_divide_are_refused() -> None:
-    with pytest.raises(ValueError, match="EMA: groups=32 does not divide channels=80; take a divisor"):
+    with pytest.raises(ValueError, match="EMA: groups=32 does not divide channels=80; use groups=20 or 40"):
         EMA(80)

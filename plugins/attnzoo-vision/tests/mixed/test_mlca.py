@@ -23,5 +23,5 @@ def test_an_even_number_of_taps_is_refused() -> None:
 
 
 def test_a_grid_without_regions_is_refused() -> None:
-    with pytest.raises(ValueError, match="MLCA: local_size=0 is less than 1; use a positive number"):
+    with pytest.raises(ValueError, match="MLCA: local_size=0 is below 1; use 1 or more"):
         MLCA(16, local_size=0)

@@ -23,5 +23,5 @@ def test_equals_the_formula_with_its_gradients_and_statistics(training: bool) ->
 
 
 def test_no_channels_are_refused() -> None:
-    with pytest.raises(ValueError, match="NAM: channels=0 is less than 1; give the channels of the input"):
+    with pytest.raises(ValueError, match="NAM: channels=0 is below 1; use 1 or more"):
         NAM(0)

@@ -18,5 +18,5 @@ def test_equals_the_formula(layout: torch.memory_format) -> None:
 
 
 def test_no_groups_are_refused() -> None:
-    with pytest.raises(ValueError, match="SGE: groups=0 is less than 1; the authors use 64"):
+    with pytest.raises(ValueError, match="SGE: groups=0 is below 1; use 1 or more"):
         SGE(groups=0)

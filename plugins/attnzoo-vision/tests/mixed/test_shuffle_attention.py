@@ -32,5 +32,7 @@ def test_equals_the_formula(groups: int, layout: torch.memory_format) -> None:
 
 
 def test_too_many_groups_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"ShuffleAttention: 2 \* groups=64 does not divide channels=64; take fewer"):
+    with pytest.raises(
+        ValueError, match=r"ShuffleAttention: 2 \* groups=128 does not divide channels=64; use 2 \* groups=64"
+    ):
         ShuffleAttention(64)

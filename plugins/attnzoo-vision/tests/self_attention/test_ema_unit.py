@@ -51,5 +51,5 @@ def test_the_bases_move_by_one_minus_momentum():
 
 
 def test_no_basis_is_refused():
-    with pytest.raises(ValueError, match="EMAUnit: num_bases=0 is below 1, expected at least that"):
+    with pytest.raises(ValueError, match="EMAUnit: num_bases=0 is below 1; use 1 or more"):
         EMAUnit(4, num_bases=0)

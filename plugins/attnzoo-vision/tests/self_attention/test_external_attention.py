@@ -30,5 +30,5 @@ def test_the_memories_start_as_transposes_but_are_separate():
 
 
 def test_no_slot_is_refused():
-    with pytest.raises(ValueError, match="ExternalAttention: memory_size=0 is below 1, expected at least that"):
+    with pytest.raises(ValueError, match="ExternalAttention: memory_size=0 is below 1; use 1 or more"):
         ExternalAttention(4, memory_size=0)

@@ -18,5 +18,7 @@ def test_all_heads_read_one_memory():
 
 
 def test_heads_that_do_not_divide_are_refused():
-    with pytest.raises(ValueError, match="MultiHeadExternalAttention: num_heads=4 does not divide embed_dim=6"):
+    with pytest.raises(
+        ValueError, match="MultiHeadExternalAttention: num_heads=4 does not divide embed_dim=6; use num_heads=3 or 6"
+    ):
         MultiHeadExternalAttention(6, num_heads=4)

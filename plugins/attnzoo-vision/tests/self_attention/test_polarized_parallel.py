@@ -22,5 +22,5 @@ def test_the_gates_are_those_of_projected_maps(layout):
 
 
 def test_a_single_channel_is_refused():
-    with pytest.raises(ValueError, match="PolarizedParallel: channels=1 is below 2, expected at least that"):
+    with pytest.raises(ValueError, match="PolarizedParallel: channels=1 is below 2; use 2 or more"):
         PolarizedParallel(1)

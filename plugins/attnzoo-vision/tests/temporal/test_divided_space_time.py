@@ -37,5 +37,7 @@ def test_the_joint_form_attends_over_all_tokens():
 
 
 def test_heads_that_do_not_divide_are_refused():
-    with pytest.raises(ValueError, match=r"^DividedSpaceTime: num_heads=3 does not divide embed_dim=8$"):
+    with pytest.raises(
+        ValueError, match=r"^DividedSpaceTime: num_heads=3 does not divide embed_dim=8; use num_heads=2 or 4$"
+    ):
         DividedSpaceTime(8, num_heads=3)

@@ -29,5 +29,5 @@ def test_the_clip_vector_joins_the_feature_and_its_dilated_convolutions():
 
 
 def test_no_dilation_is_refused():
-    with pytest.raises(ValueError, match=r"^GLTR: dilations=\[\] must be numbers of at least 1$"):
+    with pytest.raises(ValueError, match=r"^GLTR: dilations=\[\] is empty; give at least one number$"):
         GLTR(4, dilations=[])

@@ -1,0 +1,34 @@
+"""Checks of constructor arguments, so that every block refuses them in the same words."""
+
+from collections.abc import Sequence
+
+
+def check_at_least(block: str, minimum: float, **values: float | Sequence[float] | None) -> None:
+    """Raise ValueError for the first of ``values`` below ``minimum``; None passes, sequences by each number."""
+    for name, value in values.items():
+        numbers = () if value is None else value if isinstance(value, Sequence) else (value,)
+        if any(number < minimum for number in numbers):
+            message = f"{block}: {name}={value!r} is below {minimum}; use {minimum} or more"
+            raise ValueError(message)
+
+
+def check_divides(block: str, name: str, value: int, total_name: str, total: int) -> None:
+    """Raise ValueError if ``value`` does not divide ``total``; the message names the divisors next to it."""
+    if value < 1 or total % value:
+        advice = f"use {name}={_nearest_divisors(value, total)}"
+        message = f"{block}: {name}={value} does not divide {total_name}={total}; {advice}"
+        raise ValueError(message)
+
+
+def check_choice(block: str, name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise ValueError if ``value`` is none of ``choices``."""
+    if value not in choices:
+        message = f"{block}: {name}={value!r} is not known; use one of {', '.join(map(repr, choices))}"
+        raise ValueError(message)
+
+
+def _nearest_divisors(value: int, total: int) -> str:
+    divisors = [number for number in range(1, total + 1) if total % number == 0]
+    below = [number for number in divisors if number < value][-1:]
+    above = [number for number in divisors if number > value][:1]
+    return " or ".join(map(str, below + above))

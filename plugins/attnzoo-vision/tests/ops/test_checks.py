@@ -1,0 +1,33 @@
+"""The checks of constructor arguments."""
+
+import re
+
+import pytest
+
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
+
+
+def test_a_number_below_the_least_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^Gate: reduction=0 is below 1; use 1 or more$"):
+        check_at_least("Gate", 1, channels=4, reduction=0)
+
+
+def test_a_list_is_checked_number_by_number() -> None:
+    with pytest.raises(ValueError, match=r"^Gate: dilations=\[1, 0\] is below 1; use 1 or more$"):
+        check_at_least("Gate", 1, dilations=[1, 0])
+
+
+def test_an_argument_that_is_left_out_passes() -> None:
+    check_at_least("Gate", 1, hidden_channels=None)
+
+
+@pytest.mark.parametrize(("number", "advice"), [(3, "2 or 4"), (0, "1"), (20, "16")])
+def test_the_divisors_next_to_a_number_that_is_none_are_named(number: int, advice: str) -> None:
+    message = f"Gate: groups={number} does not divide channels=16; use groups={advice}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_divides("Gate", "groups", number, "channels", 16)
+
+
+def test_an_unknown_choice_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"^Gate: mode='max' is not known; use one of 'mean', 'sum'$"):
+        check_choice("Gate", "mode", "max", ("mean", "sum"))
