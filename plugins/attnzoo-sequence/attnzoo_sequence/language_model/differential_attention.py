@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attention_weights, merge_heads, split_heads, visibility
-from attnzoo_sequence.ops.checks import check_heads
+from attnzoo_sequence.ops.checks import check_divides, check_heads
 from attnzoo_sequence.ops.norm import RMSNorm
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
 from attnzoo_sequence.ops.uneven import attend_uneven
@@ -53,9 +53,7 @@ class DifferentialAttention(nn.Module):
         if embed_dim // num_heads % 4:
             message = f"DifferentialAttention: embed_dim={embed_dim} over num_heads={num_heads} is not a multiple of 4"
             raise ValueError(message)
-        if kv_heads < 1 or num_heads % kv_heads:
-            message = f"DifferentialAttention: num_kv_heads={kv_heads} does not divide num_heads={num_heads}"
-            raise ValueError(message)
+        check_divides("DifferentialAttention", "num_kv_heads", kv_heads, "num_heads", num_heads)
         if depth < 0:
             message = f"DifferentialAttention: depth={depth} is negative; layers count from 0"
             raise ValueError(message)

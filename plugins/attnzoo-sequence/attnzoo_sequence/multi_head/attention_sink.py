@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import visibility
-from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.checks import check_divides, check_positive
 from attnzoo_sequence.ops.sinks import attend_with_sink, weights_with_sink
 
 
@@ -34,9 +34,8 @@ class AttentionSink(nn.Module):
     def __init__(self, num_heads: int, *, num_kv_heads: int | None = None, causal: bool = False) -> None:
         super().__init__()
         check_positive("AttentionSink", num_heads=num_heads, num_kv_heads=num_kv_heads)
-        if num_kv_heads is not None and num_heads % num_kv_heads:
-            message = f"AttentionSink: num_kv_heads={num_kv_heads} does not divide num_heads={num_heads}"
-            raise ValueError(message)
+        if num_kv_heads is not None:
+            check_divides("AttentionSink", "num_kv_heads", num_kv_heads, "num_heads", num_heads)
         self.causal = causal
         self.sinks = nn.Parameter(torch.empty(num_heads))
         self.reset_parameters()

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads, visibility
-from attnzoo_sequence.ops.checks import check_choice, check_heads, check_positive
+from attnzoo_sequence.ops.checks import check_choice, check_divides, check_heads, check_positive
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
 
 
@@ -64,9 +64,7 @@ class GroupedQueryAttention(nn.Module):
         self.causal, self.dropout = causal, dropout
         self.rotary_base, self.rotary_layout = rotary_base, rotary_layout
         check_choice(name, "rotary_layout", rotary_layout, ("half", "interleaved"))
-        if num_heads % self.num_kv_heads:
-            message = f"{name}: num_kv_heads={num_kv_heads} does not divide num_heads={num_heads}"
-            raise ValueError(message)
+        check_divides(name, "num_kv_heads", self.num_kv_heads, "num_heads", num_heads)
         if rotary_base is not None and self.head_dim % 2:
             message = f"{name}: head_dim={self.head_dim} is odd; rotary positions turn pairs of channels"
             raise ValueError(message)

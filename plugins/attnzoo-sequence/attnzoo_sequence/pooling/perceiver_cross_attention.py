@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attention_weights, merge_heads, split_heads
-from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.checks import check_divides, check_positive
 from attnzoo_sequence.ops.uneven import attend_uneven
 
 
@@ -53,7 +53,8 @@ class PerceiverCrossAttention(nn.Module):
         check_positive("PerceiverCrossAttention", value_channels=value_channels)
         keys = source_dim if key_channels is None else key_channels
         values = keys if value_channels is None else value_channels
-        _check_division(num_heads, key_channels=keys, value_channels=values)
+        check_divides("PerceiverCrossAttention", "num_heads", num_heads, "key_channels", keys)
+        check_divides("PerceiverCrossAttention", "num_heads", num_heads, "value_channels", values)
         self.num_heads = num_heads
         self.query_residual = query_residual
         self.query_norm = nn.LayerNorm(embed_dim)
@@ -95,11 +96,3 @@ class PerceiverCrossAttention(nn.Module):
         key = split_heads(self.key(self.source_norm(key_nms)), self.num_heads)
         visible = None if mask_nm is None else mask_nm[:, None, None, :]
         return {"attention": attention_weights(query, key, visible=visible)}
-
-
-def _check_division(num_heads: int, **channels: int) -> None:
-    """Refuse channels that the heads do not divide."""
-    for name, number in channels.items():
-        if number % num_heads:
-            message = f"PerceiverCrossAttention: num_heads={num_heads} does not divide {name}={number}"
-            raise ValueError(message)

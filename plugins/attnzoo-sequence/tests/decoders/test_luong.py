@@ -81,5 +81,7 @@ def test_local_p_is_the_formula(name):
 
 
 def test_an_unknown_score_is_refused():
-    with pytest.raises(ValueError, match=r"^LuongGlobal: score='mlp' is not one of dot, general, concat$"):
+    with pytest.raises(
+        ValueError, match=r"^LuongGlobal: score='mlp' is not known; use one of 'dot', 'general', 'concat'$"
+    ):
         LuongGlobal(4, score="mlp")

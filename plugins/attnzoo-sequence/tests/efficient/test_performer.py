@@ -50,5 +50,5 @@ def test_features_are_redrawn_only_when_asked() -> None:
 
 
 def test_an_unknown_kernel_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^Performer: kernel='exp' is not one of softmax, relu$"):
+    with pytest.raises(ValueError, match=r"^Performer: kernel='exp' is not known; use one of 'softmax', 'relu'$"):
         Performer(4, kernel="exp")  # type: ignore[arg-type]

@@ -27,5 +27,7 @@ def test_it_is_the_formula(causal, masked, length):
 
 
 def test_groups_that_do_not_divide_are_refused():
-    with pytest.raises(ValueError, match=r"^AttentionSink: num_kv_heads=3 does not divide num_heads=4$"):
+    with pytest.raises(
+        ValueError, match=r"^AttentionSink: num_kv_heads=3 does not divide num_heads=4; use num_kv_heads=2 or 4$"
+    ):
         AttentionSink(4, num_kv_heads=3)

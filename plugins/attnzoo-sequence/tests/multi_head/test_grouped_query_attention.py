@@ -55,5 +55,8 @@ def test_scores_depend_on_distances_alone():
 
 
 def test_groups_that_do_not_divide_the_heads_are_refused():
-    with pytest.raises(ValueError, match=r"^GroupedQueryAttention: num_kv_heads=3 does not divide num_heads=4$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^GroupedQueryAttention: num_kv_heads=3 does not divide num_heads=4; use num_kv_heads=2 or 4$",
+    ):
         GroupedQueryAttention(16, 4, num_kv_heads=3)

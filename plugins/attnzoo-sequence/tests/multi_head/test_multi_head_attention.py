@@ -114,5 +114,7 @@ def test_causal_queries_are_aligned_with_the_last_key():
 
 
 def test_heads_that_do_not_divide_are_refused():
-    with pytest.raises(ValueError, match=r"^MultiHeadAttention: num_heads=3 does not divide embed_dim=8$"):
+    with pytest.raises(
+        ValueError, match=r"^MultiHeadAttention: num_heads=3 does not divide embed_dim=8; use num_heads=2 or 4$"
+    ):
         MultiHeadAttention(8, 3)

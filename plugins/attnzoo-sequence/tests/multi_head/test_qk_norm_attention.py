@@ -30,5 +30,7 @@ def test_it_is_the_formula(norm):
 
 
 def test_an_unknown_norm_is_refused():
-    with pytest.raises(ValueError, match=r"^QKNormAttention: norm='token' is not one of head, projection$"):
+    with pytest.raises(
+        ValueError, match=r"^QKNormAttention: norm='token' is not known; use one of 'head', 'projection'$"
+    ):
         QKNormAttention(8, 2, norm="token")

@@ -30,5 +30,7 @@ def test_blocks_of_one_window_give_the_full_formula(window, masked, unseeing):
 
 
 def test_a_window_must_be_positive():
-    with pytest.raises(ValueError, match=r"^SlidingWindowAttention: window_size=0, expected a positive number$"):
+    with pytest.raises(
+        ValueError, match=r"^SlidingWindowAttention: window_size=0 is not positive; use a number above 0$"
+    ):
         SlidingWindowAttention(8, 2, window_size=0)

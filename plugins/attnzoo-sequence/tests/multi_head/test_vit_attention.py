@@ -21,5 +21,5 @@ def test_it_is_the_formula():
 
 
 def test_an_unknown_norm_is_refused():
-    with pytest.raises(ValueError, match=r"^ViTAttention: qk_norm='batch' is not one of layer, rms$"):
+    with pytest.raises(ValueError, match=r"^ViTAttention: qk_norm='batch' is not known; use one of 'layer', 'rms'$"):
         ViTAttention(8, 2, qk_norm="batch")

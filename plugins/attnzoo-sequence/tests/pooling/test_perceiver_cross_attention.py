@@ -30,5 +30,7 @@ def test_padding_is_not_read() -> None:
 
 
 def test_heads_that_do_not_divide_the_channels_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^PerceiverCrossAttention: num_heads=3 does not divide key_channels=4$"):
+    with pytest.raises(
+        ValueError, match=r"^PerceiverCrossAttention: num_heads=3 does not divide key_channels=4; use num_heads=2 or 4$"
+    ):
         PerceiverCrossAttention(6, 4, num_heads=3)

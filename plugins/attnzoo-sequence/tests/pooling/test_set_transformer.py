@@ -53,5 +53,5 @@ def test_padding_changes_nothing(x: torch.Tensor) -> None:
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^PMA: num_heads=4 does not divide embed_dim=6$"):
+    with pytest.raises(ValueError, match=r"^PMA: num_heads=4 does not divide embed_dim=6; use num_heads=3 or 6$"):
         PMA(6)

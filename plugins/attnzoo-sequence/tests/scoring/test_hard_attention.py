@@ -79,6 +79,8 @@ def test_the_baseline_moves():
 
 
 def test_an_unknown_rule_is_refused():
-    message = r"^HardAttention: rule='soft' is not one of argmax, straight_through, gumbel, reinforce$"
+    message = (
+        r"^HardAttention: rule='soft' is not known; use one of 'argmax', 'straight_through', 'gumbel', 'reinforce'$"
+    )
     with pytest.raises(ValueError, match=message):
         HardAttention(4, rule="soft")
