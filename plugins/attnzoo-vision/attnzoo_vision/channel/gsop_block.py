@@ -62,7 +62,7 @@ class GSoPBlock(nn.Module):
         _check(channels, middle, stride, attention, projection)
         self.kind, both = attention, attention in ("sum", "max", "concat")
         self.conv1 = ConvNorm(channels, middle)
-        self.conv2 = ConvNorm(middle, middle, 3, stride=stride)
+        self.conv2 = ConvNorm(middle, middle, kernel_size=3, stride=stride)
         self.conv3 = ConvNorm(middle, out)
         self.shortcut = ConvNorm(channels, out, stride=stride) if projection else nn.Identity()
         use_channel, use_position = both or attention == "channel", both or attention == "position"

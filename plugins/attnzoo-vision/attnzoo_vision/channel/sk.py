@@ -72,7 +72,7 @@ class SK(nn.Module):
             ConvNorm(
                 channels // count if split_input else channels,
                 out,
-                3 if dilated else size,
+                kernel_size=3 if dilated else size,
                 stride=stride,
                 dilation=dilation * (size - 1) // 2 if dilated else dilation,
                 groups=min(groups, out),

@@ -53,8 +53,8 @@ class SKBlock(nn.Module):
         middle = channels // 4 if hidden_channels is None else hidden_channels
         _check(channels, middle, stride, groups, reduction, projection)
         self.reduce = ConvNorm(channels, middle)
-        self.dense = ConvNorm(middle, middle, 3, stride=stride)
-        self.grouped = ConvNorm(middle, middle, 3, stride=stride, groups=groups)
+        self.dense = ConvNorm(middle, middle, kernel_size=3, stride=stride)
+        self.grouped = ConvNorm(middle, middle, kernel_size=3, stride=stride, groups=groups)
         self.squeeze = nn.Linear(middle, middle // reduction, bias=False)
         self.norm = BatchNorm1d(middle // reduction)
         self.select = nn.Linear(middle // reduction, 2 * middle, bias=False)

@@ -51,7 +51,8 @@ class SKLinear(nn.Module):
         check_divides("SKLinear", "groups", groups, "channels", channels)
         hidden = max(channels // reduction, 32) if hidden_channels is None else hidden_channels
         self.branches = nn.ModuleList(
-            ConvNorm(channels, channels, size, stride=stride, groups=groups, bias=True) for size in kernel_size
+            ConvNorm(channels, channels, kernel_size=size, stride=stride, groups=groups, bias=True)
+            for size in kernel_size
         )
         self.squeeze = nn.Linear(channels, hidden)
         self.select = nn.Linear(hidden, len(kernel_size) * channels)

@@ -1,5 +1,6 @@
-"""A convolution followed by batch norm."""
+"""The unit of residual and segmentation networks: convolution, batch norm and, if asked for, ReLU."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
@@ -7,24 +8,30 @@ from attnzoo_vision.ops.fold import conv_and_norm
 
 
 class ConvNorm(nn.Module):
-    """Convolve, keeping the size at stride 1, then normalise over the batch."""
+    """Convolve, normalise over the batch, and apply ReLU if ``relu``.
+
+    The padding is half the kernel, so that an odd kernel with stride 1 keeps the size.
+    """
 
     def __init__(
         self,
         channels: int,
         out_channels: int,
-        kernel_size: int = 1,
         *,
+        kernel_size: int = 1,
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
         bias: bool = False,
+        relu: bool = False,
     ) -> None:
         super().__init__()
         padding = dilation * (kernel_size // 2)
         self.conv = nn.Conv2d(channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         self.norm = BatchNorm2d(out_channels)
+        self.relu = relu
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return the normalised map."""
-        return conv_and_norm(self.conv, self.norm, x_nchw)
+        """Return the map of ``out_channels`` channels."""
+        y_nchw = conv_and_norm(self.conv, self.norm, x_nchw)
+        return F.relu(y_nchw, inplace=True) if self.relu else y_nchw

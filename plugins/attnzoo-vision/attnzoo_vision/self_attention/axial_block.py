@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.conv_unit import ConvUnit
+from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.self_attention.position_sensitive_axial_attention import PositionSensitiveAxialAttention
 
 
@@ -56,15 +56,15 @@ class AxialBlock(nn.Module):
                 f"AxialBlock: num_heads={num_heads} does not divide hidden_channels={hidden} into heads of even width"
             )
             raise ValueError(message)
-        self.reduce = ConvUnit(channels, hidden)
+        self.reduce = ConvNorm(channels, hidden, relu=True)
         self.height = PositionSensitiveAxialAttention(hidden, num_heads=num_heads, kernel_size=kernel_size)
         self.width = PositionSensitiveAxialAttention(
             hidden, num_heads=num_heads, kernel_size=kernel_size, axis="width", stride=stride
         )
-        self.expand = ConvUnit(hidden, out, relu=False)
-        self.shortcut: ConvUnit | None = None
+        self.expand = ConvNorm(hidden, out)
+        self.shortcut: ConvNorm | None = None
         if stride != 1 or out != channels:
-            self.shortcut = ConvUnit(channels, out, stride=stride, relu=False)
+            self.shortcut = ConvNorm(channels, out, stride=stride)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.checks import check_at_least, check_choice
-from attnzoo_vision.ops.conv_unit import ConvUnit
+from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.self_attention.bot_mhsa import BotMHSA, Position
 
 
@@ -59,11 +59,11 @@ class BotBlock(nn.Module):
         hidden = max(1, out // 4) if hidden_channels is None else hidden_channels
         inner = num_heads * head_dim
         self.activation = get_activation(name, activation)
-        self.shortcut: ConvUnit | None = None
+        self.shortcut: ConvNorm | None = None
         if out != channels or stride == 2:
             kernel_size = 3 if stride == 2 else 1
-            self.shortcut = ConvUnit(channels, out, kernel_size=kernel_size, stride=stride, relu=False)
-        self.reduce = ConvUnit(channels, hidden, relu=False)
+            self.shortcut = ConvNorm(channels, out, kernel_size=kernel_size, stride=stride)
+        self.reduce = ConvNorm(channels, hidden)
         self.mhsa = BotMHSA(
             hidden,
             feature_size,
@@ -74,7 +74,7 @@ class BotBlock(nn.Module):
             position=position,
         )
         self.norm = nn.BatchNorm2d(inner)
-        self.expand = ConvUnit(inner, out, relu=False)
+        self.expand = ConvNorm(inner, out)
         nn.init.zeros_(self.expand.norm.weight)
 
     def forward(self, x_nchw: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
-from attnzoo_vision.ops.conv_unit import ConvUnit
+from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
 class CoTLayer(nn.Module):
@@ -44,11 +44,11 @@ class CoTLayer(nn.Module):
             raise ValueError(message)
         self.kernel_size = kernel_size
         taps = kernel_size**2
-        self.context = ConvUnit(channels, channels, kernel_size=kernel_size, groups=4)
-        self.embed = ConvUnit(2 * channels, channels // 2)
+        self.context = ConvNorm(channels, channels, kernel_size=kernel_size, groups=4, relu=True)
+        self.embed = ConvNorm(2 * channels, channels // 2, relu=True)
         self.weight = nn.Conv2d(channels // 2, taps * channels // 8, 1)
         self.weight_norm = nn.GroupNorm(channels // 8, taps * channels // 8)
-        self.value = ConvUnit(channels, channels, relu=False)
+        self.value = ConvNorm(channels, channels)
         self.norm = nn.BatchNorm2d(channels)
         self.fusion = Fusion(channels, max(channels // 2, 32))
 

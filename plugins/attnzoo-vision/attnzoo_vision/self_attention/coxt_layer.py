@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
-from attnzoo_vision.ops.conv_unit import ConvUnit
+from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
 class CoXtLayer(nn.Module):
@@ -45,11 +45,11 @@ class CoXtLayer(nn.Module):
             raise ValueError(message)
         self.kernel_size = kernel_size
         taps = kernel_size**2
-        self.context = ConvUnit(channels, channels, kernel_size=kernel_size, groups=8)
-        self.embed = ConvUnit(2 * channels, channels // 2, groups=2)
+        self.context = ConvNorm(channels, channels, kernel_size=kernel_size, groups=8, relu=True)
+        self.embed = ConvNorm(2 * channels, channels // 2, groups=2, relu=True)
         self.weight = nn.Conv2d(channels // 2, taps * channels // 8, 1, groups=2)
         self.weight_norm = nn.GroupNorm(channels // 8, taps * channels // 8)
-        self.value = ConvUnit(channels, channels, groups=2, relu=False)
+        self.value = ConvNorm(channels, channels, groups=2)
         self.norm = nn.BatchNorm2d(channels)
         self.fusion = Fusion(channels, max(channels // 2, 32))
 

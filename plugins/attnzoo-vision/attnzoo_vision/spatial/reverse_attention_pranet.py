@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.segmentation import ConvNorm
+from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
 class ReverseAttentionPraNet(nn.Module):
@@ -48,10 +48,10 @@ class ReverseAttentionPraNet(nn.Module):
             if value < 1 or value % 2 == 0:
                 message = f"ReverseAttentionPraNet: {name}={value} must be odd"
                 raise ValueError(message)
-        self.reduce = ConvNorm(channels, hidden_channels, relu=False)
-        hidden = [ConvNorm(hidden_channels, hidden_channels, kernel_size=kernel_size) for _ in range(depth)]
+        self.reduce = ConvNorm(channels, hidden_channels)
+        hidden = [ConvNorm(hidden_channels, hidden_channels, kernel_size=kernel_size, relu=True) for _ in range(depth)]
         self.hidden = nn.ModuleList(hidden)
-        self.score = ConvNorm(hidden_channels, 1, kernel_size=score_kernel_size, relu=False)
+        self.score = ConvNorm(hidden_channels, 1, kernel_size=score_kernel_size)
 
     def forward(self, x_nchw: Tensor, prediction_n1hw: Tensor) -> Tensor:
         """Return the refined logits."""

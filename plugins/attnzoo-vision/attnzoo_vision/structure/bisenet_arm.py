@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.segmentation import ConvNorm
 
 
 class AttentionRefinement(nn.Module):
@@ -35,7 +35,7 @@ class AttentionRefinement(nn.Module):
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
         check_at_least("AttentionRefinement", 1, channels=channels, out_channels=out_channels)
-        self.conv = ConvNorm(channels, out_channels, kernel_size=3)
+        self.conv = ConvNorm(channels, out_channels, kernel_size=3, relu=True)
         self.gate = nn.Linear(out_channels, out_channels, bias=False)
         self.gate_norm = BatchNorm1d(out_channels)
         self.reset_parameters()

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.segmentation import ConvNorm
 from attnzoo_vision.structure.bisenet_arm import AttentionRefinement
 
 
@@ -56,9 +56,9 @@ class ContextPath(nn.Module):
         self.context = nn.Linear(deep_channels, out_channels, bias=False)
         self.context_norm = BatchNorm1d(out_channels)
         self.deep_arm = AttentionRefinement(deep_channels, out_channels)
-        self.deep_refine = ConvNorm(out_channels, out_channels, kernel_size=3)
+        self.deep_refine = ConvNorm(out_channels, out_channels, kernel_size=3, relu=True)
         self.arm = AttentionRefinement(channels, out_channels)
-        self.refine = ConvNorm(out_channels, out_channels, kernel_size=3)
+        self.refine = ConvNorm(out_channels, out_channels, kernel_size=3, relu=True)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.segmentation import ConvNorm
 
 
 class FeatureFusion(nn.Module):
@@ -36,7 +36,7 @@ class FeatureFusion(nn.Module):
         super().__init__()
         check_at_least("FeatureFusion", 1, channels=channels, out_channels=out_channels)
         check_divides("FeatureFusion", "reduction", reduction, "out_channels", out_channels)
-        self.fuse = ConvNorm(channels, out_channels)
+        self.fuse = ConvNorm(channels, out_channels, relu=True)
         self.squeeze = nn.Linear(out_channels, out_channels // reduction, bias=False)
         self.excite = nn.Linear(out_channels // reduction, out_channels, bias=False)
         self.reset_parameters()

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.segmentation import ConvNorm
+from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
 class SpatialPath(nn.Module):
@@ -32,10 +32,10 @@ class SpatialPath(nn.Module):
     def __init__(self, channels: int, out_channels: int, *, hidden_channels: int = 64) -> None:
         super().__init__()
         check_at_least("SpatialPath", 1, channels=channels, out_channels=out_channels, hidden_channels=hidden_channels)
-        self.conv1 = ConvNorm(channels, hidden_channels, kernel_size=7, stride=2)
-        self.conv2 = ConvNorm(hidden_channels, hidden_channels, kernel_size=3, stride=2)
-        self.conv3 = ConvNorm(hidden_channels, hidden_channels, kernel_size=3, stride=2)
-        self.conv4 = ConvNorm(hidden_channels, out_channels)
+        self.conv1 = ConvNorm(channels, hidden_channels, kernel_size=7, stride=2, relu=True)
+        self.conv2 = ConvNorm(hidden_channels, hidden_channels, kernel_size=3, stride=2, relu=True)
+        self.conv3 = ConvNorm(hidden_channels, hidden_channels, kernel_size=3, stride=2, relu=True)
+        self.conv4 = ConvNorm(hidden_channels, out_channels, relu=True)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

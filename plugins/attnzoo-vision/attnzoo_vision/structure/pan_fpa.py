@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.segmentation import ConvNorm
 
 _KERNELS = (7, 5, 3)
 
@@ -36,13 +36,13 @@ class FeaturePyramidAttention(nn.Module):
         super().__init__()
         check_at_least("FeaturePyramidAttention", 4, channels=channels)
         hidden = channels // 4
-        self.master = ConvNorm(channels, channels, relu=False)
+        self.master = ConvNorm(channels, channels)
         self.mean = nn.Linear(channels, channels, bias=False)
         self.mean_norm = BatchNorm1d(channels)
         widths = (channels, hidden, hidden)
-        down = [ConvNorm(c, hidden, kernel_size=k, stride=2) for c, k in zip(widths, _KERNELS, strict=True)]
+        down = [ConvNorm(c, hidden, kernel_size=k, stride=2, relu=True) for c, k in zip(widths, _KERNELS, strict=True)]
         self.down = nn.ModuleList(down)
-        self.lateral = nn.ModuleList(ConvNorm(hidden, hidden, kernel_size=k, relu=False) for k in _KERNELS)
+        self.lateral = nn.ModuleList(ConvNorm(hidden, hidden, kernel_size=k) for k in _KERNELS)
         up = [nn.ConvTranspose2d(hidden, c, 4, stride=2, padding=1, bias=False) for c in widths]
         self.up = nn.ModuleList(up)
         self.up_norm = nn.ModuleList(nn.BatchNorm2d(c) for c in widths)

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.segmentation import ConvNorm
 
 
 class GlobalAttentionUpsample(nn.Module):
@@ -37,7 +37,7 @@ class GlobalAttentionUpsample(nn.Module):
     def __init__(self, channels: int, fine_channels: int, *, upsample: bool = True) -> None:
         super().__init__()
         check_at_least("GlobalAttentionUpsample", 1, channels=channels, fine_channels=fine_channels)
-        self.fine = ConvNorm(fine_channels, fine_channels, kernel_size=3, relu=False)
+        self.fine = ConvNorm(fine_channels, fine_channels, kernel_size=3)
         self.gate = nn.Linear(channels, fine_channels, bias=False)
         self.gate_norm = BatchNorm1d(fine_channels)
         if upsample:

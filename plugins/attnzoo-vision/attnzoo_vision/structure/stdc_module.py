@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_choice
-from attnzoo_vision.ops.segmentation import ConvNorm
+from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
 class STDCModule(nn.Module):
@@ -52,14 +52,14 @@ class STDCModule(nn.Module):
         self.form = form
         half = out_channels // 2
         widths = [half, *(out_channels >> min(i + 1, depth - 1) for i in range(1, depth))]
-        layers = [ConvNorm(channels, half)]
-        layers += [ConvNorm(widths[i - 1], widths[i], kernel_size=3) for i in range(1, depth)]
+        layers = [ConvNorm(channels, half, relu=True)]
+        layers += [ConvNorm(widths[i - 1], widths[i], kernel_size=3, relu=True) for i in range(1, depth)]
         self.convs = nn.ModuleList(layers)
         if stride == 2:
-            self.down = ConvNorm(half, half, kernel_size=3, stride=2, groups=half, relu=False)
+            self.down = ConvNorm(half, half, kernel_size=3, stride=2, groups=half)
         if stride == 2 and form == "add":
-            depthwise = ConvNorm(channels, channels, kernel_size=3, stride=2, groups=channels, relu=False)
-            self.shortcut = nn.ModuleList([depthwise, ConvNorm(channels, out_channels, relu=False)])
+            depthwise = ConvNorm(channels, channels, kernel_size=3, stride=2, groups=channels)
+            self.shortcut = nn.ModuleList([depthwise, ConvNorm(channels, out_channels)])
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.frames import filter_frames, to_clips
-from attnzoo_vision.ops.segmentation import ConvNorm
 
 _TAPS = 3
 
@@ -55,7 +55,9 @@ class MultipleTemporalAggregation(nn.Module):
         self.stage = stage
         width = channels // groups
         self.filters = nn.ParameterList(nn.Parameter(torch.empty(width, _TAPS)) for _ in range(groups))
-        self.convs = nn.ModuleList(ConvNorm(width, width, kernel_size=3, stride=stride) for _ in range(groups - 1))
+        self.convs = nn.ModuleList(
+            ConvNorm(width, width, kernel_size=3, stride=stride, relu=True) for _ in range(groups - 1)
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
