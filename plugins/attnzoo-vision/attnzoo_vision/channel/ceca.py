@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Gate, get_gate
-from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows, check_kernel_size
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows
+from attnzoo_vision.ops.checks import check_at_least, check_odd
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -38,7 +38,7 @@ class CECA(nn.Module):
         super().__init__()
         check_at_least("CECA", 1, channels=channels)
         taps = max(3, adaptive_kernel_size(channels)) if kernel_size is None else kernel_size
-        check_kernel_size("CECA", taps)
+        check_odd("CECA", kernel_size=taps)
         self.kernel_size = taps
         self.gate = get_gate("CECA", gate)
         self.conv = nn.Conv1d(1, 1, taps, bias=bias)

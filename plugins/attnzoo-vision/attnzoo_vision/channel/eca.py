@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
-from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows, check_kernel_size
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows
+from attnzoo_vision.ops.checks import check_at_least, check_odd
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -47,7 +47,7 @@ class ECA(nn.Module):
         super().__init__()
         check_at_least("ECA", 1, channels=channels, hidden_channels=hidden_channels)
         taps = adaptive_kernel_size(channels) if kernel_size is None else kernel_size
-        check_kernel_size("ECA", taps)
+        check_odd("ECA", kernel_size=taps)
         self.kernel_size = taps
         self.activation = get_activation("ECA", activation)
         self.gate = get_gate("ECA", gate)

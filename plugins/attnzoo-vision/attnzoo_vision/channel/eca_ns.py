@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.channel_window import channel_windows, check_kernel_size
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.channel_window import channel_windows
+from attnzoo_vision.ops.checks import check_at_least, check_odd
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -32,7 +32,7 @@ class ECANS(nn.Module):
     def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
         check_at_least("ECANS", 1, channels=channels)
-        check_kernel_size("ECANS", kernel_size)
+        check_odd("ECANS", kernel_size=kernel_size)
         self.kernel_size = kernel_size
         self.conv = nn.Conv1d(channels, channels, kernel_size, groups=channels, bias=False)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_at_most
 
 # (height, width) frequencies on a 7 x 7 grid in the authors' order; "top" by accuracy of each alone, "low" by frequency
 _ORDERS = {
@@ -53,9 +53,10 @@ class FCA(nn.Module):
         frequencies: str = "top16",
     ) -> None:
         super().__init__()
-        check_at_least("FCA", 1, channels=channels)
+        check_at_least("FCA", 1, channels=channels, reduction=reduction)
+        check_at_most("FCA", "reduction", reduction, "channels", channels)
         pairs = _frequency_pairs(frequencies)
-        _check(channels, len(pairs), frequencies, dct_height, dct_width, reduction)
+        _check(channels, len(pairs), frequencies, dct_height, dct_width)
         self.squeeze = nn.Linear(channels, channels // reduction, bias=False)
         self.excite = nn.Linear(channels // reduction, channels, bias=False)
         basis_fhw = torch.stack([_cosine(pair, dct_height, dct_width) for pair in pairs])
@@ -98,7 +99,7 @@ def _frequency_pairs(frequencies: str) -> list[tuple[int, int]]:
     return [(int(pair[0]), int(pair[1])) for pair in _ORDERS[kind].split()[: int(count)]]
 
 
-def _check(channels: int, count: int, frequencies: str, dct_height: int, dct_width: int, reduction: int) -> None:
+def _check(channels: int, count: int, frequencies: str, dct_height: int, dct_width: int) -> None:
     message = ""
     if channels % count:
         message = f"FCA: frequencies={frequencies!r}: {count} does not divide channels={channels}; use a divisor"
@@ -106,8 +107,6 @@ def _check(channels: int, count: int, frequencies: str, dct_height: int, dct_wid
         message = f"FCA: dct_height={dct_height} is below {_GRID}, where all frequencies are 0; use {_GRID} or more"
     elif dct_width < _GRID:
         message = f"FCA: dct_width={dct_width} is below {_GRID}, where all frequencies are 0; use {_GRID} or more"
-    elif reduction < 1 or channels < reduction:
-        message = f"FCA: reduction={reduction} leaves no hidden unit of channels={channels}; use at most {channels}"
     if message:
         raise ValueError(message)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_odd
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
@@ -104,10 +104,12 @@ class SK(nn.Module):
 
 
 def _check(channels: int, out_channels: int, kernel_size: Sequence[int], groups: int, split_input: bool) -> None:
+    for size in kernel_size:
+        check_odd("SK", kernel_size=size)
     message = ""
     part = channels // len(kernel_size) if split_input and kernel_size else channels
-    if not kernel_size or any(size < 1 or size % 2 == 0 for size in kernel_size):
-        message = f"SK: kernel_size={list(kernel_size)} must be odd numbers from 1 on, as in [3, 5]"
+    if not kernel_size:
+        message = f"SK: kernel_size={kernel_size!r} is empty; give odd numbers, as in [3, 5]"
     elif part * len(kernel_size) != channels and split_input:
         message = f"SK: split_input: {len(kernel_size)} branches cannot share channels={channels} evenly"
     elif part % groups or out_channels % groups:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_divides
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
@@ -92,10 +92,7 @@ class SKBlock(nn.Module):
 
 def _check(channels: int, middle: int, stride: int, groups: int, reduction: int, projection: bool) -> None:
     check_divides("SKBlock", "groups", groups, "hidden_channels", middle)
-    message = ""
-    if middle < reduction:
-        message = f"SKBlock: reduction={reduction} leaves no unit of hidden_channels={middle}; use at most {middle}"
-    elif not projection and (stride != 1 or channels != 4 * middle):
+    check_at_most("SKBlock", "reduction", reduction, "hidden_channels", middle)
+    if not projection and (stride != 1 or channels != 4 * middle):
         message = f"SKBlock: projection=False needs stride 1 and channels={4 * middle}, found {stride} and {channels}"
-    if message:
         raise ValueError(message)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_odd
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
@@ -45,8 +45,10 @@ class SKLinear(nn.Module):
         super().__init__()
         check_at_least("SKLinear", 1, channels=channels, stride=stride, groups=groups)
         check_at_least("SKLinear", 1, reduction=reduction, hidden_channels=hidden_channels)
-        if not kernel_size or any(size < 1 or size % 2 == 0 for size in kernel_size):
-            message = f"SKLinear: kernel_size={list(kernel_size)} must be odd numbers from 1 on, as in [3, 5]"
+        for size in kernel_size:
+            check_odd("SKLinear", kernel_size=size)
+        if not kernel_size:
+            message = f"SKLinear: kernel_size={kernel_size!r} is empty; give odd numbers, as in [3, 5]"
             raise ValueError(message)
         check_divides("SKLinear", "groups", groups, "channels", channels)
         hidden = max(channels // reduction, 32) if hidden_channels is None else hidden_channels

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.axis_pooling import channels_last_view
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -46,13 +46,9 @@ class BAM(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least("BAM", 1, channels=channels, reduction=reduction, dilation=dilation)
+        check_at_most("BAM", "reduction", reduction, "channels", channels)
         hidden = channels // reduction
-        if hidden < 1:
-            message = f"BAM: reduction={reduction} leaves no channel of channels={channels}; make it at most {channels}"
-            raise ValueError(message)
-        if combine not in ("product", "sum"):
-            message = f"BAM: combine={combine!r} must be 'product' or 'sum'"
-            raise ValueError(message)
+        check_choice("BAM", "combine", combine, ("product", "sum"))
         self.combine = combine
         self.channel = nn.Sequential(
             nn.Linear(channels, hidden), BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, channels)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_odd
 from attnzoo_vision.ops.plane_conv import convolve_to_plane
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -63,8 +63,10 @@ class CBAM(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least("CBAM", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
+        if hidden_channels is None:
+            check_at_most("CBAM", "reduction", reduction, "channels", channels)
         hidden = channels // reduction if hidden_channels is None else hidden_channels
-        _check(channels, hidden, kernel_size, tuple(pools))
+        _check(kernel_size, tuple(pools))
         self.pools = tuple(pools)
         self.activation = get_activation("CBAM", activation)
         self.gate = get_gate("CBAM", gate)
@@ -127,13 +129,8 @@ def _pool(x_nchw: Tensor, kind: Pool) -> Tensor:
     return x_nchw.logsumexp((2, 3))
 
 
-def _check(channels: int, hidden: int, kernel_size: int | None, pools: tuple[str, ...]) -> None:
-    if hidden < 1:
-        message = f"CBAM: reduction leaves no hidden unit for channels={channels}; make it at most {channels}"
-        raise ValueError(message)
-    if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
-        message = f"CBAM: kernel_size={kernel_size} is not odd; take an odd number, or None for no spatial part"
-        raise ValueError(message)
+def _check(kernel_size: int | None, pools: tuple[str, ...]) -> None:
+    check_odd("CBAM", kernel_size=kernel_size)
     if not pools or any(pool not in _POOLS for pool in pools):
         message = f"CBAM: pools={list(pools)} must be one or more of {', '.join(_POOLS)}"
         raise ValueError(message)

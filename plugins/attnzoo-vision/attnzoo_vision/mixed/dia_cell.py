@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_at_most
 
 
 class DIACell(nn.Module):
@@ -44,9 +44,8 @@ class DIACell(nn.Module):
         sizes = {"channels": channels, "hidden_channels": hidden_channels, "reduction": reduction}
         check_at_least("DIACell", 1, **sizes, num_layers=num_layers)
         self.hidden_channels = channels if hidden_channels is None else hidden_channels
-        if min(channels, self.hidden_channels) < reduction:
-            message = f"DIACell: reduction={reduction} leaves no unit of channels={channels}; at most {channels}"
-            raise ValueError(message)
+        check_at_most("DIACell", "reduction", reduction, "channels", channels)
+        check_at_most("DIACell", "reduction", reduction, "hidden_channels", self.hidden_channels)
         width = self.hidden_channels
         self.from_input = nn.ModuleList([_bottleneck(channels, 4 * width, reduction)])
         self.from_hidden = nn.ModuleList([_bottleneck(width, 4 * width, reduction)])

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.mixed.dia_cell import DIACell
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_multiple
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -47,9 +47,7 @@ class DIAStage(nn.Module):
         sizes = {"channels": channels, "out_channels": out_channels, "stride": stride, "reduction": reduction}
         check_at_least("DIAStage", 1, **sizes, num_blocks=num_blocks)
         out_channels = channels if out_channels is None else out_channels
-        if out_channels % 4:
-            message = f"DIAStage: 4 does not divide out_channels={out_channels}; use a multiple of 4"
-            raise ValueError(message)
+        check_multiple("DIAStage", 4, out_channels=out_channels)
         first = _Bottleneck(channels, out_channels, stride)
         rest = [_Bottleneck(out_channels, out_channels, 1) for _ in range(num_blocks - 1)]
         self.blocks = nn.ModuleList([first, *rest])

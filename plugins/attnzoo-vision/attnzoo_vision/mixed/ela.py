@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_odd
 from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips
 
 
@@ -38,9 +38,7 @@ class ELA(nn.Module):
         super().__init__()
         check_at_least("ELA", 1, channels=channels)
         groups = channels if groups is None else groups
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            message = f"ELA: kernel_size={kernel_size} is not odd; the paper uses 5 and 7"
-            raise ValueError(message)
+        check_odd("ELA", kernel_size=kernel_size)
         check_divides("ELA", "groups", groups, "channels", channels)
         check_divides("ELA", "norm_groups", norm_groups, "channels", channels)
         self.conv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=groups, bias=False)

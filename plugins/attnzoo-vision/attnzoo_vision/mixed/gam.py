@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_odd
 
 
 class GAM(nn.Module):
@@ -37,13 +37,9 @@ class GAM(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least("GAM", 1, channels=channels, reduction=reduction)
+        check_at_most("GAM", "reduction", reduction, "channels", channels)
         hidden = channels // reduction
-        if hidden < 1:
-            message = f"GAM: reduction={reduction} leaves no channel of channels={channels}; make it at most {channels}"
-            raise ValueError(message)
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            message = f"GAM: kernel_size={kernel_size} is not odd; the paper uses 7"
-            raise ValueError(message)
+        check_odd("GAM", kernel_size=kernel_size)
         self.channel_sigmoid = channel_sigmoid
         self.squeeze = nn.Linear(channels, hidden)
         self.excite = nn.Linear(hidden, channels)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_odd
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -50,13 +50,10 @@ class LightCBAM(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least("LightCBAM", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
+        if hidden_channels is None:
+            check_at_most("LightCBAM", "reduction", reduction, "channels", channels)
         hidden = channels // reduction if hidden_channels is None else hidden_channels
-        if hidden < 1:
-            message = f"LightCBAM: reduction leaves no hidden unit for channels={channels}; make it at most {channels}"
-            raise ValueError(message)
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            message = f"LightCBAM: kernel_size={kernel_size} is not odd; take an odd number"
-            raise ValueError(message)
+        check_odd("LightCBAM", kernel_size=kernel_size)
         self.activation = get_activation("LightCBAM", activation)
         self.squeeze = nn.Linear(channels, hidden, bias=bias)
         self.excite = nn.Linear(hidden, channels, bias=bias)

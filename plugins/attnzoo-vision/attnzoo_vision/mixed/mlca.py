@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows, check_kernel_size
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows
+from attnzoo_vision.ops.checks import check_at_least, check_odd
 
 
 class MLCA(nn.Module):
@@ -39,7 +39,7 @@ class MLCA(nn.Module):
         super().__init__()
         check_at_least("MLCA", 1, channels=channels, local_size=local_size)
         taps = adaptive_kernel_size(channels) if kernel_size is None else kernel_size
-        check_kernel_size("MLCA", taps)
+        check_odd("MLCA", kernel_size=taps)
         self.local_size = local_size
         self.local_weight = local_weight
         self.whole = nn.Conv1d(1, 1, taps, padding=taps // 2, bias=False)

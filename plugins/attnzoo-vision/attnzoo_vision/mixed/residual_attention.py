@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_multiple
 
 
 class ResidualAttention(nn.Module):
@@ -36,10 +36,7 @@ class ResidualAttention(nn.Module):
 
     def __init__(self, channels: int, *, depth: int = 3, extra_skips: bool = False) -> None:
         super().__init__()
-        check_at_least("ResidualAttention", 1, channels=channels)
-        if channels % 4:
-            message = f"ResidualAttention: 4 does not divide channels={channels}; use a multiple of 4"
-            raise ValueError(message)
+        check_multiple("ResidualAttention", 4, channels=channels)
         if depth < 0:
             message = f"ResidualAttention: depth={depth} is negative; the authors use 3, 2 and 1"
             raise ValueError(message)

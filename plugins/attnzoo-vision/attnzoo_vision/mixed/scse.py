@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -35,13 +35,9 @@ class SCSE(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 2, combine: Literal["max", "sum"] = "max") -> None:
         super().__init__()
         check_at_least("SCSE", 1, channels=channels, reduction=reduction)
+        check_at_most("SCSE", "reduction", reduction, "channels", channels)
         hidden = channels // reduction
-        if hidden < 1:
-            message = f"SCSE: reduction={reduction} leaves no hidden unit of channels={channels}; at most {channels}"
-            raise ValueError(message)
-        if combine not in ("max", "sum"):
-            message = f"SCSE: combine={combine!r} must be 'max' or 'sum'"
-            raise ValueError(message)
+        check_choice("SCSE", "combine", combine, ("max", "sum"))
         self.combine = combine
         self.squeeze = nn.Linear(channels, hidden)
         self.excite = nn.Linear(hidden, channels)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_odd
 from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips
 
 
@@ -51,9 +51,7 @@ class SplitELA(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least("SplitELA", 1, channels=channels)
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            message = f"SplitELA: kernel_size={kernel_size} is not odd; timm uses 7"
-            raise ValueError(message)
+        check_odd("SplitELA", kernel_size=kernel_size)
         check_choice("SplitELA", "norm", norm, ("group", "batch", "none"))
         function = get_activation("SplitELA", activation)
         self.gate = get_gate("SplitELA", gate)

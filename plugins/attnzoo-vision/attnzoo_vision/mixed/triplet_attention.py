@@ -12,6 +12,7 @@ from attnzoo_vision.ops.axis_pooling import (
     mean_over_height,
     mean_over_width,
 )
+from attnzoo_vision.ops.checks import check_odd
 from attnzoo_vision.ops.plane_conv import convolve_to_plane
 
 
@@ -40,9 +41,7 @@ class TripletAttention(nn.Module):
 
     def __init__(self, *, kernel_size: int = 7, spatial: bool = True, momentum: float = 0.01) -> None:
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            message = f"TripletAttention: kernel_size={kernel_size} is not odd; the authors use 7 or 3"
-            raise ValueError(message)
+        check_odd("TripletAttention", kernel_size=kernel_size)
         self.channel_width = _PlaneGate(kernel_size, momentum)
         self.height_channel = _PlaneGate(kernel_size, momentum)
         self.height_width = _PlaneGate(kernel_size, momentum) if spatial else None

@@ -12,17 +12,6 @@ def adaptive_kernel_size(channels: int, *, gamma: float = 2.0, offset: float = 1
     return taps if taps % 2 else taps + 1
 
 
-def check_kernel_size(owner: str, kernel_size: int) -> None:
-    """Refuse a window without a middle.
-
-    Raises:
-        ValueError: ``kernel_size`` is even or less than 1.
-    """
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        message = f"{owner}: kernel_size={kernel_size} is not an odd number from 1 on; use 3, 5, 7 or such"
-        raise ValueError(message)
-
-
 def channel_windows(x_nc: Tensor, kernel_size: int, *, circular: bool = False) -> Tensor:
     """Return for each channel the window of neighbours around it, ``(N, C, kernel_size)``; zeros beyond the ends."""
     around = (kernel_size // 2, kernel_size // 2)

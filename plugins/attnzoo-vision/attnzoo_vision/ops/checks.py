@@ -12,12 +12,38 @@ def check_at_least(block: str, minimum: float, **values: float | Sequence[float]
             raise ValueError(message)
 
 
+def check_at_most(block: str, name: str, value: int, total_name: str, total: int) -> None:
+    """Raise ValueError if ``value`` is above ``total``: a divisor that would leave nothing."""
+    if value > total:
+        message = f"{block}: {name}={value} is above {total_name}={total}; use {total} or less"
+        raise ValueError(message)
+
+
 def check_divides(block: str, name: str, value: int, total_name: str, total: int) -> None:
     """Raise ValueError if ``value`` does not divide ``total``; the message names the divisors next to it."""
     if value < 1 or total % value:
         advice = f"use {name}={_nearest_divisors(value, total)}"
         message = f"{block}: {name}={value} does not divide {total_name}={total}; {advice}"
         raise ValueError(message)
+
+
+def check_multiple(block: str, divisor: int, **values: int) -> None:
+    """Raise ValueError for the first of ``values`` that ``divisor`` does not divide, or that is below it."""
+    for name, value in values.items():
+        if value < divisor or value % divisor:
+            lower = max(value // divisor, 0) * divisor
+            advice = f"{lower} or {lower + divisor}" if lower else f"{divisor}"
+            message = f"{block}: {name}={value} is not a multiple of {divisor}; use {advice}"
+            raise ValueError(message)
+
+
+def check_odd(block: str, **values: int | None) -> None:
+    """Raise ValueError for the first of ``values`` that is even or below 1; None passes."""
+    for name, value in values.items():
+        if value is not None and (value < 1 or value % 2 == 0):
+            advice = "1" if value < 1 else f"{value - 1} or {value + 1}"
+            message = f"{block}: {name}={value} is not a positive odd number; use {advice}"
+            raise ValueError(message)
 
 
 def check_choice(block: str, name: str, value: object, choices: Sequence[object]) -> None:

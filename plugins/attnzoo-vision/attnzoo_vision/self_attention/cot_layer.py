@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_multiple, check_odd
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
@@ -35,13 +35,8 @@ class CoTLayer(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
-        check_at_least("CoTLayer", 1, channels=channels, kernel_size=kernel_size)
-        if channels % 8:
-            message = f"CoTLayer: channels={channels} is not divisible by 8"
-            raise ValueError(message)
-        if kernel_size % 2 == 0:
-            message = f"CoTLayer: kernel_size={kernel_size} must be odd"
-            raise ValueError(message)
+        check_multiple("CoTLayer", 8, channels=channels)
+        check_odd("CoTLayer", kernel_size=kernel_size)
         self.kernel_size = kernel_size
         taps = kernel_size**2
         self.context = ConvNorm(channels, channels, kernel_size=kernel_size, groups=4, relu=True)

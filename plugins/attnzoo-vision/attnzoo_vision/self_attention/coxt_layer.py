@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_multiple, check_odd
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
@@ -36,13 +36,8 @@ class CoXtLayer(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
-        check_at_least("CoXtLayer", 1, channels=channels, kernel_size=kernel_size)
-        if channels % 16:
-            message = f"CoXtLayer: channels={channels} is not divisible by 16"
-            raise ValueError(message)
-        if kernel_size % 2 == 0:
-            message = f"CoXtLayer: kernel_size={kernel_size} must be odd"
-            raise ValueError(message)
+        check_multiple("CoXtLayer", 16, channels=channels)
+        check_odd("CoXtLayer", kernel_size=kernel_size)
         self.kernel_size = kernel_size
         taps = kernel_size**2
         self.context = ConvNorm(channels, channels, kernel_size=kernel_size, groups=8, relu=True)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.tokens import project
 
 
@@ -33,9 +33,7 @@ class CrissCrossAttention(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 8, recurrence: int = 1) -> None:
         super().__init__()
         check_at_least("CrissCrossAttention", 1, channels=channels, reduction=reduction, recurrence=recurrence)
-        if reduction > channels:
-            message = f"CrissCrossAttention: reduction={reduction} is above channels={channels}, expected at most that"
-            raise ValueError(message)
+        check_at_most("CrissCrossAttention", "reduction", reduction, "channels", channels)
         self.recurrence = recurrence
         self.query = nn.Linear(channels, channels // reduction)
         self.key = nn.Linear(channels, channels // reduction)

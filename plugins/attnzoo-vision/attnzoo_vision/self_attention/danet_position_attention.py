@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.pairwise import attend
 from attnzoo_vision.ops.tokens import project, tokens_to_map
 
@@ -33,9 +33,7 @@ class DANetPositionAttention(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 8) -> None:
         super().__init__()
         check_at_least("DANetPositionAttention", 1, channels=channels, reduction=reduction)
-        if reduction > channels:
-            message = f"DANetPositionAttention: reduction={reduction} is above channels={channels}"
-            raise ValueError(message)
+        check_at_most("DANetPositionAttention", "reduction", reduction, "channels", channels)
         self.query = nn.Linear(channels, channels // reduction)
         self.key = nn.Linear(channels, channels // reduction)
         self.value = nn.Linear(channels, channels)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_odd
 from attnzoo_vision.ops.relative import pair
 from attnzoo_vision.ops.tokens import is_channels_last
 
@@ -60,9 +60,7 @@ class LambdaLayer(nn.Module):
         out = channels if out_channels is None else out_channels
         check_divides(name, "num_heads", num_heads, "out_channels", out)
         check_choice(name, "stride", stride, (1, 2))
-        if kernel_size % 2 == 0:
-            message = f"{name}: kernel_size={kernel_size} must be odd"
-            raise ValueError(message)
+        check_odd(name, kernel_size=kernel_size)
         self.num_heads, self.key_dim, self.depth, self.stride = num_heads, key_dim, depth, stride
         self.feature_size = None if feature_size is None else pair(feature_size)
         self.sizes = [num_heads * key_dim, depth * key_dim, depth * (out // num_heads)]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_odd
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
@@ -44,10 +44,7 @@ class ReverseAttentionPraNet(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least("ReverseAttentionPraNet", 1, channels=channels, hidden_channels=hidden_channels, depth=depth)
-        for name, value in (("kernel_size", kernel_size), ("score_kernel_size", score_kernel_size)):
-            if value < 1 or value % 2 == 0:
-                message = f"ReverseAttentionPraNet: {name}={value} must be odd"
-                raise ValueError(message)
+        check_odd("ReverseAttentionPraNet", kernel_size=kernel_size, score_kernel_size=score_kernel_size)
         self.reduce = ConvNorm(channels, hidden_channels)
         hidden = [ConvNorm(hidden_channels, hidden_channels, kernel_size=kernel_size, relu=True) for _ in range(depth)]
         self.hidden = nn.ModuleList(hidden)

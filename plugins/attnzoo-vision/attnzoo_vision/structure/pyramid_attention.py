@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.pairwise import attend
 
 _PATCH = 3
@@ -55,12 +55,10 @@ class PyramidAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least("PyramidAttention", 1, channels=channels, levels=levels, reduction=reduction)
-        if not 1 <= levels <= 9:
-            message = f"PyramidAttention: levels={levels} is not in 1 to 9"
+        if levels > 9:
+            message = f"PyramidAttention: levels={levels} is above 9, where a level has no size; use 9 or less"
             raise ValueError(message)
-        if not 1 <= reduction <= channels:
-            message = f"PyramidAttention: reduction={reduction} is not in 1 to channels={channels}"
-            raise ValueError(message)
+        check_at_most("PyramidAttention", "reduction", reduction, "channels", channels)
         self.scales = tuple(1 - i / 10 for i in range(levels))
         self.softmax_scale = softmax_scale
         self.residual_scale = residual_scale

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.frames import to_clips, window_sums
 
 
@@ -34,9 +34,7 @@ class MotionExcitation(nn.Module):
     def __init__(self, channels: int, num_frames: int, *, reduction: int = 16) -> None:
         super().__init__()
         check_at_least("MotionExcitation", 1, channels=channels, num_frames=num_frames, reduction=reduction)
-        if reduction > channels:
-            message = f"MotionExcitation: reduction={reduction} leaves no channel of channels={channels}"
-            raise ValueError(message)
+        check_at_most("MotionExcitation", "reduction", reduction, "channels", channels)
         hidden = channels // reduction
         self.num_frames = num_frames
         self.squeeze = nn.Conv2d(channels, hidden, 1, bias=False)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_odd
 from attnzoo_vision.ops.frames import filter_frames, to_clips
 
 
@@ -33,9 +33,7 @@ class TemporalAdaptiveModule(nn.Module):
         super().__init__()
         check_at_least("TemporalAdaptiveModule", 4, channels=channels)
         check_at_least("TemporalAdaptiveModule", 1, num_frames=num_frames)
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            message = f"TemporalAdaptiveModule: kernel_size={kernel_size} must be odd"
-            raise ValueError(message)
+        check_odd("TemporalAdaptiveModule", kernel_size=kernel_size)
         self.num_frames = num_frames
         self.kernel_hidden = nn.Linear(num_frames, 2 * num_frames, bias=False)
         self.kernel_norm = nn.BatchNorm1d(2 * num_frames)

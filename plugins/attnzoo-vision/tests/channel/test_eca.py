@@ -20,6 +20,6 @@ def test_kernel_size_grows_with_the_channels_as_published():
 
 
 def test_an_even_kernel_is_refused():
-    message = "^ECA: kernel_size=4 is not an odd number from 1 on; use 3, 5, 7 or such$"
+    message = "^ECA: kernel_size=4 is not a positive odd number; use 3 or 5$"
     with pytest.raises(ValueError, match=message):
         ECA(16, kernel_size=4)

@@ -32,7 +32,7 @@ def test_the_linear_form_has_nothing_between_its_layers():
 
 
 def test_an_even_kernel_is_refused():
-    with pytest.raises(ValueError, match=r"^SK: kernel_size=\[3, 4\] must be odd numbers from 1 on, as in \[3, 5\]$"):
+    with pytest.raises(ValueError, match=r"^SK: kernel_size=4 is not a positive odd number; use 3 or 5$"):
         SK(32, kernel_size=[3, 4])
 
 

@@ -18,10 +18,10 @@ def test_equals_the_formula(combine: str, layout: torch.memory_format) -> None:
 
 
 def test_a_reduction_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="BAM: reduction=16 leaves no channel of channels=8; make it at most 8"):
+    with pytest.raises(ValueError, match="BAM: reduction=16 is above channels=8; use 8 or less"):
         BAM(8)
 
 
 def test_an_unknown_combination_is_refused() -> None:
-    with pytest.raises(ValueError, match="BAM: combine='max' must be 'product' or 'sum'"):
+    with pytest.raises(ValueError, match="BAM: combine='max' is not known; use one of 'product', 'sum'"):
         BAM(16, combine="max")

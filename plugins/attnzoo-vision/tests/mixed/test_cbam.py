@@ -44,8 +44,8 @@ def test_without_a_kernel_only_the_channels_are_weighted() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"reduction": 32}, "CBAM: reduction leaves no hidden unit for channels=16; make it at most 16"),
-        ({"kernel_size": 4}, "CBAM: kernel_size=4 is not odd; take an odd number, or None for no spatial part"),
+        ({"reduction": 32}, "CBAM: reduction=32 is above channels=16; use 16 or less"),
+        ({"kernel_size": 4}, "CBAM: kernel_size=4 is not a positive odd number; use 3 or 5"),
         ({"pools": ["avg", "min"]}, "CBAM: pools=['avg', 'min'] must be one or more of avg, max, lp, lse"),
         ({"gate": "silu"}, "CBAM: gate='silu' is not known"),
     ],

@@ -29,5 +29,5 @@ def test_no_layers_are_refused() -> None:
 
 
 def test_a_reduction_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="DIACell: reduction=4 leaves no unit of channels=2; at most 2"):
+    with pytest.raises(ValueError, match="DIACell: reduction=4 is above channels=2; use 2 or less"):
         DIACell(2)

@@ -18,7 +18,7 @@ def test_each_branch_is_scaled_by_the_state_that_the_blocks_before_it_left() -> 
 
 
 def test_channels_that_four_does_not_divide_are_refused() -> None:
-    with pytest.raises(ValueError, match="DIAStage: 4 does not divide out_channels=10; use a multiple of 4"):
+    with pytest.raises(ValueError, match="DIAStage: out_channels=10 is not a multiple of 4; use 8 or 12"):
         DIAStage(10)
 
 

@@ -19,7 +19,7 @@ def test_equals_the_formula(layout: torch.memory_format) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kernel_size": 4}, "ELA: kernel_size=4 is not odd; the paper uses 5 and 7"),
+        ({"kernel_size": 4}, "ELA: kernel_size=4 is not a positive odd number; use 3 or 5"),
         ({"groups": 3}, "ELA: groups=3 does not divide channels=16; use groups=2 or 4"),
         ({"norm_groups": 5}, "ELA: norm_groups=5 does not divide channels=16; use norm_groups=4 or 8"),
     ],

@@ -15,10 +15,10 @@ def test_equals_the_formula(channel_sigmoid: bool) -> None:
 
 
 def test_a_reduction_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="GAM: reduction=4 leaves no channel of channels=2; make it at most 2"):
+    with pytest.raises(ValueError, match="GAM: reduction=4 is above channels=2; use 2 or less"):
         GAM(2)
 
 
 def test_an_even_kernel_is_refused() -> None:
-    with pytest.raises(ValueError, match="GAM: kernel_size=6 is not odd; the paper uses 7"):
+    with pytest.raises(ValueError, match="GAM: kernel_size=6 is not a positive odd number; use 5 or 7"):
         GAM(8, kernel_size=6)

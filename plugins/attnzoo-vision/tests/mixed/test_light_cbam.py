@@ -22,8 +22,8 @@ def test_equals_the_formula(training: bool) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"reduction": 32}, "LightCBAM: reduction leaves no hidden unit for channels=16; make it at most 16"),
-        ({"kernel_size": 4}, "LightCBAM: kernel_size=4 is not odd; take an odd number"),
+        ({"reduction": 32}, "LightCBAM: reduction=32 is above channels=16; use 16 or less"),
+        ({"kernel_size": 4}, "LightCBAM: kernel_size=4 is not a positive odd number; use 3 or 5"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, int], message: str) -> None:

@@ -18,7 +18,7 @@ def test_equals_the_formula(size: tuple[int, int]) -> None:
 
 
 def test_an_even_number_of_taps_is_refused() -> None:
-    with pytest.raises(ValueError, match="MLCA: kernel_size=4 is not an odd number from 1 on; use 3, 5, 7 or such"):
+    with pytest.raises(ValueError, match="MLCA: kernel_size=4 is not a positive odd number; use 3 or 5"):
         MLCA(16, kernel_size=4)
 
 

@@ -24,7 +24,7 @@ def test_equals_the_formula_with_two_levels(extra: bool) -> None:
 
 
 def test_channels_that_four_does_not_divide_are_refused() -> None:
-    with pytest.raises(ValueError, match="ResidualAttention: 4 does not divide channels=10; use a multiple of 4"):
+    with pytest.raises(ValueError, match="ResidualAttention: channels=10 is not a multiple of 4; use 8 or 12"):
         ResidualAttention(10)
 
 

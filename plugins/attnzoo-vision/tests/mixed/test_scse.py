@@ -15,10 +15,10 @@ def test_equals_the_formula(combine: str) -> None:
 
 
 def test_a_reduction_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="SCSE: reduction=8 leaves no hidden unit of channels=4; at most 4"):
+    with pytest.raises(ValueError, match="SCSE: reduction=8 is above channels=4; use 4 or less"):
         SCSE(4, reduction=8)
 
 
 def test_an_unknown_combination_is_refused() -> None:
-    with pytest.raises(ValueError, match="SCSE: combine='min' must be 'max' or 'sum'"):
+    with pytest.raises(ValueError, match="SCSE: combine='min' is not known; use one of 'max', 'sum'"):
         SCSE(4, combine="min")

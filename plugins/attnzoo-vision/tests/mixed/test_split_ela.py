@@ -19,7 +19,7 @@ def test_equals_the_formula(shortcut: bool) -> None:
 
 
 def test_an_even_kernel_is_refused() -> None:
-    with pytest.raises(ValueError, match="SplitELA: kernel_size=4 is not odd; timm uses 7"):
+    with pytest.raises(ValueError, match="SplitELA: kernel_size=4 is not a positive odd number; use 3 or 5"):
         SplitELA(8, kernel_size=4)
 
 

@@ -35,5 +35,5 @@ def test_equals_the_formula(spatial: bool, shape: tuple[int, ...], layout: torch
 
 
 def test_an_even_kernel_is_refused() -> None:
-    with pytest.raises(ValueError, match="TripletAttention: kernel_size=4 is not odd; the authors use 7 or 3"):
+    with pytest.raises(ValueError, match="TripletAttention: kernel_size=4 is not a positive odd number; use 3 or 5"):
         TripletAttention(kernel_size=4)

@@ -4,7 +4,14 @@ import re
 
 import pytest
 
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
+from attnzoo_vision.ops.checks import (
+    check_at_least,
+    check_at_most,
+    check_choice,
+    check_divides,
+    check_multiple,
+    check_odd,
+)
 
 
 def test_a_number_below_the_least_is_refused() -> None:
@@ -26,6 +33,23 @@ def test_the_divisors_next_to_a_number_that_is_none_are_named(number: int, advic
     message = f"Gate: groups={number} does not divide channels=16; use groups={advice}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         check_divides("Gate", "groups", number, "channels", 16)
+
+
+def test_a_divisor_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^Gate: reduction=16 is above channels=8; use 8 or less$"):
+        check_at_most("Gate", "reduction", 16, "channels", 8)
+
+
+@pytest.mark.parametrize(("number", "advice"), [(20, "16 or 24"), (4, "8"), (0, "8"), (-8, "8")])
+def test_the_multiples_next_to_a_number_that_is_none_are_named(number: int, advice: str) -> None:
+    with pytest.raises(ValueError, match=f"^Gate: channels={number} is not a multiple of 8; use {advice}$"):
+        check_multiple("Gate", 8, channels=number)
+
+
+@pytest.mark.parametrize(("number", "advice"), [(4, "3 or 5"), (0, "1"), (-3, "1")])
+def test_the_odd_numbers_next_to_an_even_one_are_named(number: int, advice: str) -> None:
+    with pytest.raises(ValueError, match=f"^Gate: kernel_size={number} is not a positive odd number; use {advice}$"):
+        check_odd("Gate", kernel_size=number)
 
 
 def test_an_unknown_choice_is_answered_with_the_known_ones() -> None:

@@ -19,5 +19,5 @@ def test_it_is_the_formula():
 
 
 def test_channels_that_eight_does_not_divide_are_refused():
-    with pytest.raises(ValueError, match="CoTLayer: channels=20 is not divisible by 8"):
+    with pytest.raises(ValueError, match="CoTLayer: channels=20 is not a multiple of 8; use 16 or 24"):
         CoTLayer(20)

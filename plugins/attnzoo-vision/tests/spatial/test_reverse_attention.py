@@ -39,5 +39,7 @@ def test_where_the_prediction_is_certain_nothing_passes_the_gate():
 
 
 def test_an_even_kernel_is_refused():
-    with pytest.raises(ValueError, match=r"^ReverseAttentionPraNet: kernel_size=4 must be odd$"):
+    with pytest.raises(
+        ValueError, match=r"^ReverseAttentionPraNet: kernel_size=4 is not a positive odd number; use 3 or 5$"
+    ):
         ReverseAttentionPraNet(8, kernel_size=4)

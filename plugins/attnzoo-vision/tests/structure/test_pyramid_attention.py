@@ -27,5 +27,7 @@ def test_the_map_sums_to_one_over_all_patches():
 
 
 def test_too_many_levels_are_refused():
-    with pytest.raises(ValueError, match=r"^PyramidAttention: levels=10 is not in 1 to 9$"):
+    with pytest.raises(
+        ValueError, match=r"^PyramidAttention: levels=10 is above 9, where a level has no size; use 9 or less$"
+    ):
         PyramidAttention(4, levels=10)

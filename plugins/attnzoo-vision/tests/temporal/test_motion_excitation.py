@@ -29,5 +29,5 @@ def test_window_sums_are_what_the_taps_of_a_convolution_see():
 
 
 def test_a_reduction_that_leaves_no_channel_is_refused():
-    with pytest.raises(ValueError, match=r"^MotionExcitation: reduction=16 leaves no channel of channels=8$"):
+    with pytest.raises(ValueError, match=r"^MotionExcitation: reduction=16 is above channels=8; use 8 or less$"):
         MotionExcitation(8, 3)
