@@ -155,7 +155,7 @@ def cell(
     case: Case, forms: Mapping[str, Any], size: Size, layout: str, mode: str, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Measure one size, layout and mode and return the record of it."""
-    record: dict[str, Any] = {"block": case.name, "size": "x".join(map(str, size)), "layout": layout, "mode": mode}
+    record: dict[str, Any] = {"block": case.shown, "size": "x".join(map(str, size)), "layout": layout, "mode": mode}
     shape = (size[0], size[2], size[3], size[1]) if case.tokens else size
     x = torch.randn(shape)
     if not case.tokens:

@@ -20,6 +20,12 @@ class Case:
     peers: Mapping[str, Build] = field(default_factory=dict)
     largest: int = 1 << 30
     tokens: bool = False  # the input is N H W C
+    label: str = ""  # told in place of the name, where a block is measured twice
+
+    @property
+    def shown(self) -> str:
+        """Return what the tables call it."""
+        return self.label or self.name
 
     def admits(self, channels: int, side: int) -> bool:
         """Say whether this size is measured."""
@@ -128,8 +134,15 @@ CASES = (
     Case("shuffle-attention", channels(groups=8), {"fightingcv": fcv("ShuffleAttention", "ShuffleAttention", G=8)}),
     Case("simam", lambda c, h: {}, {"fightingcv": _simam}),
     Case("triplet-attention", lambda c, h: {}, {"fightingcv": _triplet}),
-    Case("polarized-parallel", channels(), {"fightingcv": fcv(_PSA, "ParallelPolarizedSelfAttention")}),
-    Case("polarized-sequential", channels(), {"fightingcv": fcv(_PSA, "SequentialPolarizedSelfAttention")}),
+    Case("polarized-paper", channels(), {"fightingcv": fcv(_PSA, "ParallelPolarizedSelfAttention")}),
+    Case(
+        "polarized-paper",
+        channels(order="sequential"),
+        {"fightingcv": fcv(_PSA, "SequentialPolarizedSelfAttention")},
+        label="polarized-paper (sequential)",
+    ),
+    Case("polarized-parallel", channels()),
+    Case("polarized-sequential", channels()),
     Case(
         "global-context", channels(), {"timm": timm("GlobalContext", fuse_add=True, fuse_scale=False, rd_ratio=1 / 16)}
     ),

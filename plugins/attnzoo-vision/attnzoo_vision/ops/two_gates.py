@@ -8,27 +8,27 @@ from attnzoo_vision.ops.axis_pooling import channels_last_view
 
 def scale_by_sum(x_nchw: Tensor, channel_nc: Tensor, spatial_n1l: Tensor) -> Tensor:
     """Return ``x_nchw * (channel + spatial)``."""
-    x, channel, spatial, is_nhwc = _aligned(x_nchw, channel_nc, spatial_n1l)
-    weight = channel + spatial
-    y = weight.mul_(x) if _reusable(weight, x) else x * weight
-    return y.permute(0, 3, 1, 2) if is_nhwc else y
+    spatial_n1hw = torch.unflatten(spatial_n1l, 2, x_nchw.shape[2:])
+    x_nhwc = channels_last_view(x_nchw)
+    if x_nhwc is None:
+        weight_nchw = channel_nc[:, :, None, None] + spatial_n1hw
+        return weight_nchw.mul_(x_nchw) if _reusable(weight_nchw, x_nchw) else x_nchw * weight_nchw
+    weight_nhwc = channel_nc[:, None, None, :] + spatial_n1hw.permute(0, 2, 3, 1)
+    y_nhwc = weight_nhwc.mul_(x_nhwc) if _reusable(weight_nhwc, x_nhwc) else x_nhwc * weight_nhwc
+    return y_nhwc.permute(0, 3, 1, 2)
 
 
 def scale_by_both(x_nchw: Tensor, channel_nc: Tensor, spatial_n1l: Tensor) -> Tensor:
     """Return ``x_nchw * channel * spatial``."""
-    x, channel, spatial, is_nhwc = _aligned(x_nchw, channel_nc, spatial_n1l)
-    y = x * channel
-    y = y.mul_(spatial) if _reusable(y, spatial) else y * spatial
-    return y.permute(0, 3, 1, 2) if is_nhwc else y
+    return scale_positions(x_nchw * channel_nc[:, :, None, None], spatial_n1l)
 
 
-def _aligned(x_nchw: Tensor, channel_nc: Tensor, spatial_n1l: Tensor) -> tuple[Tensor, Tensor, Tensor, bool]:
-    """Return the three with the same axes, those of the memory, and whether these are ``N, H, W, C``."""
-    spatial_n1hw = torch.unflatten(spatial_n1l, 2, x_nchw.shape[2:])
-    x_nhwc = channels_last_view(x_nchw)
-    if x_nhwc is None:
-        return x_nchw, channel_nc[:, :, None, None], spatial_n1hw, False
-    return x_nhwc, channel_nc[:, None, None, :], spatial_n1hw.permute(0, 2, 3, 1), True
+def scale_positions(fresh_nchw: Tensor, spatial_n1l: Tensor) -> Tensor:
+    """Return ``fresh_nchw * spatial``; without autograd it may be written over the map, which must be the caller's."""
+    spatial_n1hw = torch.unflatten(spatial_n1l, 2, fresh_nchw.shape[2:])
+    if _reusable(fresh_nchw, spatial_n1hw):
+        return fresh_nchw.mul_(spatial_n1hw)
+    return fresh_nchw * spatial_n1hw
 
 
 def _reusable(fresh: Tensor, other: Tensor) -> bool:

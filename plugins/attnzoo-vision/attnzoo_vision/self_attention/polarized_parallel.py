@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_logits, position_weights, weighted_sum
+from attnzoo_vision.ops.two_gates import scale_by_sum
 
 
 class PolarizedParallel(nn.Module):
@@ -30,7 +31,7 @@ class PolarizedParallel(nn.Module):
         Liu et al., "Polarized Self-Attention: Towards High-quality Pixel-wise Regression", arXiv:2107.00782.
         Authors' code: github.com/DeLightCMU/PSA @ 20e307a, semantic-segmentation/network/PSA.py, PSA_p.
         Deviations: none from the code, whose weights were released; the paper has a layer norm in the channel gate and
-        its spatial softmax over the pooled channels.
+        its spatial softmax over the pooled channels; ``polarized-paper`` is that form.
     """
 
     def __init__(self, channels: int) -> None:
@@ -48,7 +49,7 @@ class PolarizedParallel(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` scaled by the sum of both gates."""
         maps = self.attention(x_nchw)
-        return x_nchw * (maps["channel"] + maps["spatial"])
+        return scale_by_sum(x_nchw, maps["channel"].flatten(1), maps["spatial"].flatten(2))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the gates ``channel`` and ``spatial``, and the softmaxes inside, ``..._pool``."""

@@ -7,6 +7,7 @@ from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
 from attnzoo_vision.ops.tokens import as_tokens, project_back
+from attnzoo_vision.ops.two_gates import scale_positions
 
 
 class PolarizedSequential(nn.Module):
@@ -30,7 +31,7 @@ class PolarizedSequential(nn.Module):
         Liu et al., "Polarized Self-Attention: Towards High-quality Pixel-wise Regression", arXiv:2107.00782.
         Authors' code: github.com/DeLightCMU/PSA @ 20e307a, semantic-segmentation/network/PSA.py, PSA_s.
         Deviations: none from the code, whose weights were released; the paper has its spatial softmax over the pooled
-        channels.
+        channels, which is ``polarized-paper``.
     """
 
     def __init__(self, channels: int, *, reduction: int = 4, eps: float = 1e-5) -> None:
@@ -55,7 +56,7 @@ class PolarizedSequential(nn.Module):
         channel_nc = self._channel_gate(position_weights(x_nchw, self.channel_query.weight), x_nchw)
         gated_nchw = x_nchw * channel_nc[:, :, None, None]
         spatial_nl = self._spatial_gate(self._spatial_softmax(gated_nchw), channel_nc, x_nchw)
-        return gated_nchw * torch.unflatten(spatial_nl, 1, (1, *x_nchw.shape[2:]))
+        return scale_positions(gated_nchw, spatial_nl.unsqueeze(1))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the gates ``channel`` and ``spatial``, and the softmaxes inside, ``..._pool``."""
