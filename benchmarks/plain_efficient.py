@@ -116,6 +116,12 @@ def aft(block: Block, x: Tensor, bias: Tensor) -> Tensor:
 
 
 def aft_full(block: Block, x: Tensor) -> Tensor:
+    weight = torch.exp(block.key(x)[:, None] + block.position_bias[: x.shape[1], : x.shape[1], None])
+    average = (weight * block.value(x)[:, None]).sum(dim=2) / weight.sum(dim=2)
+    return block.out_proj(torch.sigmoid(block.query(x)) * average)
+
+
+def aft_full_by_products(block: Block, x: Tensor) -> Tensor:
     return aft(block, x, block.position_bias[: x.shape[1], : x.shape[1]])
 
 
@@ -242,3 +248,4 @@ PLAIN: dict[str, Callable[..., Tensor]] = {
     "graph-attention": gat,
     "graph-attention-v2": gat_v2,
 }
+OTHERS: dict[str, dict[str, Callable[..., Tensor]]] = {"aft-full": {"two products": aft_full_by_products}}

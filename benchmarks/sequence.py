@@ -2,8 +2,8 @@
 
 ``python benchmarks/sequence.py`` times each block, in evaluation (no gradients) and in training (forward and
 backward), beside the plain PyTorch writing in ``plain_sequence.py`` and ``plain_efficient.py``, which has the block's
-own parameters and is checked to give its numbers; where x-transformers is installed, its ``Attention`` in the same
-configuration is timed too. A ratio above 1 says how many times faster attnzoo is. Options:
+own parameters and is checked to give its numbers; where x-transformers is installed, its ``Attention`` with the same
+weights (``peers_xt.py``) is checked and timed too. A ratio above 1 says how many times faster attnzoo is. Options:
 
     --torch             only multi-head attention against ``torch.nn.MultiheadAttention``, with and without masks
     --only sab,performer  some blocks
@@ -13,6 +13,7 @@ configuration is timed too. A ratio above 1 says how many times faster attnzoo i
 """
 
 import argparse
+import importlib.util
 import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -40,6 +41,7 @@ from torch import Tensor, nn
 import attnzoo
 
 BATCH, WIDTH, HEADS, DIM = 2, 256, 8, 32
+SAMPLE_MS = 20.0  # many calls of the small blocks in one sample
 PLAIN = plain_sequence.PLAIN | plain_efficient.PLAIN
 MODES = ("evaluation", "training")
 Inputs = Callable[[int], list[Tensor]]
@@ -112,19 +114,22 @@ def recurrent(length: int) -> list[Tensor]:
 def cases(length: int) -> Iterable[Case]:
     """Return all cases, for sequences of this length."""
     width, wide = {"embed_dim": WIDTH}, {"embed_dim": WIDTH, "num_heads": HEADS}
-    yield Case("multi-head-attention", wide, tokens, {})
+    bare = {**wide, "bias": False}
+    no_positions = {**wide, "rotary_base": None}
+    yield Case("multi-head-attention", {**bare, "output_bias": False}, tokens, {})
     yield Case("vit-attention", wide, tokens)
-    yield Case("grouped-query-attention", {**wide, "num_kv_heads": 2, "rotary_base": None}, tokens, {"kv_heads": 2})
+    yield Case("grouped-query-attention", {**no_positions, "num_kv_heads": 2}, tokens, {"kv_heads": 2})
     yield Case("cached-attention", wide, tokens)
-    yield Case("qk-norm-attention", wide, tokens)
-    yield Case("sliding-window-attention", {**wide, "window_size": length // 8}, tokens)
-    yield Case("sink-attention", wide, tokens)
+    yield Case("qk-norm-attention", no_positions, tokens, {"qk_rmsnorm": True})
+    window = {"window_size": length // 8}
+    yield Case("sliding-window-attention", {**no_positions, **window}, tokens, {"max_attend_past": length // 8 - 1})
+    yield Case("sink-attention", {**no_positions, "bias": False}, tokens, {"head_learned_sink": True, "flash": False})
     yield Case("attention-sink", {"num_heads": HEADS}, by_heads)
-    yield Case("rotary-attention", wide, tokens)
-    yield Case("alibi-attention", wide, tokens)
+    yield Case("rotary-attention", {**bare, "output_bias": False}, tokens, {})
+    yield Case("alibi-attention", wide, tokens, {})
     yield Case("shaw-relative-attention", wide, tokens)
     yield Case("talking-heads", wide, tokens, {"pre_talking_heads": True, "post_talking_heads": True, "flash": False})
-    yield Case("t5-attention", wide, tokens)
+    yield Case("t5-attention", wide, tokens, {})
     yield Case("differential-attention", {**wide, "depth": 1}, tokens)
     latent = {"query_rank": 96, "kv_rank": 64, "head_dims": [32, 16, 32]}
     yield Case("multi-head-latent-attention", {**wide, **latent}, tokens)
@@ -193,13 +198,16 @@ def against_plain(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
             continue
         block = lively(attnzoo.create(case.name.split(" ")[0], **case.arguments))
         formula, inputs = PLAIN[case.name], case.inputs(options.length)
+        writings = {"plain": formula, **plain_efficient.OTHERS.get(case.name, {})}
         rivals: dict[str, Callable[..., object]] = {
-            "plain": lambda *given, formula=formula, block=block: formula(block, *given)
+            peer: lambda *given, written=written, block=block: written(block, *given)
+            for peer, written in writings.items()
         }
-        rivals |= x_transformers(case)
+        rivals |= x_transformers(case, block)
         block.eval()
         with torch.no_grad():
-            torch.testing.assert_close(first(rivals["plain"](*inputs)), first(block(*inputs)), rtol=2e-3, atol=2e-4)
+            for rival in rivals.values():
+                torch.testing.assert_close(first(rival(*inputs)), first(block(*inputs)), rtol=2e-3, atol=2e-4)
         yield from compare(case.name, block, rivals, inputs, options)
 
 
@@ -237,16 +245,13 @@ def lively(block: nn.Module) -> nn.Module:
     return block
 
 
-def x_transformers(case: Case) -> dict[str, Callable[..., object]]:
-    """Return the form of x-transformers, where it is installed and has one."""
-    if case.xt is None:
+def x_transformers(case: Case, block: nn.Module) -> dict[str, Callable[..., object]]:
+    """Return the form of x-transformers with the block's weights, where it is installed and has one."""
+    if case.xt is None or importlib.util.find_spec("x_transformers") is None:
         return {}
-    try:
-        from x_transformers import Attention  # type: ignore[import-not-found]
-    except ImportError:
-        return {}
-    common = {"dim": WIDTH, "dim_head": DIM, "heads": HEADS, "flash": True}
-    return {"x-transformers": Attention(**{**common, "causal": case.name == "grouped-query-attention", **case.xt})}
+    from peers_xt import attention
+
+    return {"x-transformers": attention(block, case.xt)}
 
 
 def compare(
@@ -266,7 +271,7 @@ def compare(
                 module.train(train)
         given = [x.detach().requires_grad_(train and x.is_floating_point()) for x in inputs]
         steps = {key: step(call, given, train) for key, call in calls.items()}
-        seconds = interleave(steps, clock=options.clock, rounds=options.rounds)
+        seconds = interleave(steps, clock=options.clock, rounds=options.rounds, sample_ms=SAMPLE_MS)
         for peer in rivals:
             value = ratio(seconds["ours"], seconds[peer])
             record = {"block": name, "peer": peer, "mode": mode, "environment": environment(options)}

@@ -69,5 +69,7 @@ class LuongLocalP(LuongGlobal):
         keys = key_nsc.shape[1]
         visible = within_window(position_nt.detach().floor(), words_n1, keys, self.half_window, mask_ns)
         distance_nts = torch.arange(keys, device=key_nsc.device) - position_nt[..., None]
+        # Beyond the window the weight is zero anyhow, and numbers that underflow are slow.
+        distance_nts = distance_nts.clamp(-self.half_window - 1, self.half_window + 1)
         gaussian_nts = torch.exp(-distance_nts.square() / (2 * self.sigma**2))
         return masked_softmax(self.scores(query_ntc, key_nsc), visible) * gaussian_nts, position_nt

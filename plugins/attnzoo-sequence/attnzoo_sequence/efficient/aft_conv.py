@@ -46,14 +46,12 @@ class AFTConv(nn.Module):
         self.out_proj = nn.Linear(embed_dim, embed_dim)
 
     def _mix(self, x_nlr: Tensor) -> Tensor:
-        """Return ``sum_s exp(w_(s-t)) x_s``; channels are ordered (part, head, channel of the head)."""
+        """Return ``sum_s exp(w_(s-t)) x_s``."""
         kernel_h1k = torch.expm1(self.position_bias)[:, None].to(x_nlr.dtype)
         repeat = x_nlr.shape[2] // self.num_heads
-        x_nhrl = x_nlr.transpose(1, 2).unflatten(1, (2, self.num_heads, -1)).transpose(1, 2).flatten(1, 3)
-        kernel = kernel_h1k.repeat_interleave(repeat, dim=0)
-        band = F.conv1d(x_nhrl, kernel, padding=kernel.shape[2] // 2, groups=kernel.shape[0])
-        band = band.unflatten(1, (self.num_heads, 2, -1)).transpose(1, 2).flatten(1, 3).transpose(1, 2)
-        total: Tensor = x_nlr.sum(dim=1, keepdim=True) + band
+        kernel_r1k = kernel_h1k.repeat_interleave(repeat, dim=0)
+        band = F.conv1d(x_nlr.transpose(1, 2), kernel_r1k, padding=kernel_r1k.shape[2] // 2, groups=kernel_r1k.shape[0])
+        total: Tensor = x_nlr.sum(dim=1, keepdim=True) + band.transpose(1, 2)
         return total
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:

@@ -59,6 +59,12 @@ class AFTFull(nn.Module):
         """Return the attended tokens, ``(n, l, c)``."""
         pair_ls = self._pair_weight(query_nlc.shape[1])
         key, value = self.key(query_nlc), self.value(query_nlc)
-        average = weighted_average(key, value, mask_nl, lambda x: pair_ls.to(x.dtype).expand(x.shape[0], -1, -1) @ x)
+        average = weighted_average(key, value, mask_nl, lambda x_nsr: _mix(pair_ls.to(x_nsr.dtype), x_nsr))
         out: Tensor = self.out_proj(apply_gate(self.query(query_nlc), average))
         return out
+
+
+def _mix(pair_ls: Tensor, x_nsr: Tensor) -> Tensor:
+    """Return ``sum_s pair[t, s] x[s]``: one matrix product for the whole batch."""
+    mixed_lnr: Tensor = (pair_ls @ x_nsr.transpose(0, 1).flatten(1)).unflatten(1, (x_nsr.shape[0], -1))
+    return mixed_lnr.transpose(0, 1)

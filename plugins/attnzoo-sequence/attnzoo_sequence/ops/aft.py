@@ -17,8 +17,7 @@ def weighted_average(
     if mask_nl is not None:
         exponent_nlr = exponent_nlr.masked_fill(~mask_nl[..., None], -torch.inf)
     weight_nlr = exponent_nlr.exp()
-    both = mix(torch.cat([weight_nlr * value_nlr, weight_nlr], dim=-1))
-    total, norm = both.chunk(2, dim=-1)
+    total, norm = mix(weight_nlr * value_nlr), mix(weight_nlr)
     return total / norm.clamp(min=torch.finfo(norm.dtype).tiny)
 
 

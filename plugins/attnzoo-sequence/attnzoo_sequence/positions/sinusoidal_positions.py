@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.interleave import interleave
 
 
 class SinusoidalPositions(nn.Module):
@@ -41,7 +42,5 @@ class SinusoidalPositions(nn.Module):
         exponent_p = torch.arange(0, self.embed_dim, 2, device=x_nlc.device, dtype=dtype) / self.embed_dim
         position_l = torch.arange(x_nlc.shape[1], device=x_nlc.device, dtype=dtype) + first
         angle_lp = position_l[:, None] * self.base**-exponent_p
-        table_lp2 = angle_lp.new_empty(*angle_lp.shape, 2)
-        table_lp2[..., 0], table_lp2[..., 1] = angle_lp.sin(), angle_lp.cos()
-        table_lc = table_lp2.flatten(1).to(x_nlc.dtype)
+        table_lc = interleave(angle_lp.sin(), angle_lp.cos()).to(x_nlc.dtype)
         return x_nlc + table_lc if self.scale == 1.0 else x_nlc * self.scale + table_lc
