@@ -40,7 +40,8 @@ class MultiHeadLatentAttention(nn.Module):
         absorbed: Whether forward uses the absorbed form.
 
     Shape:
-        Query ``(N, L, C)``, mask ``(N, L)`` with True = may attend, to ``(N, L, C)``.
+        Query ``(N, L, C)``, mask ``(N, L)`` with True = may attend, to ``(N, L, C)``. ``decode`` takes new tokens and a
+        cache of ``kv_rank + rope_dim`` numbers for each token before them.
 
     Raises:
         ValueError: a size is not positive, the rotated part is odd, or ``rope_layout`` is unknown.
@@ -101,15 +102,15 @@ class MultiHeadLatentAttention(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def _queries_and_latents(self, x_nlc: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _queries_and_latents(self, x_nlc: Tensor, offset: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return queries without and with position, latents ``(n, l, r)`` and position keys ``(n, 1, l, p)``."""
         query = split_heads(self.query_up(self.query_down(x_nlc)), self.num_heads)
         nope, turned = query.split([self.nope_dim, self.rope_dim], dim=-1)
         latent_nlr, shared_nlp = self.kv_down(x_nlc).split([self.kv_norm.normalized_shape[0], self.rope_dim], dim=-1)
         if self.yarn is None:
-            cos, sin = rotary_tables(turned, rotary_dim=self.rope_dim, base=self.rope_base)
+            cos, sin = rotary_tables(turned, rotary_dim=self.rope_dim, base=self.rope_base, offset=offset)
         else:
-            cos, sin = yarn_tables(turned, base=self.rope_base, yarn=self.yarn)
+            cos, sin = yarn_tables(turned, base=self.rope_base, yarn=self.yarn, offset=offset)
         turned, shared = (rotate(t, cos, sin, self.rope_layout) for t in (turned, shared_nlp[:, None]))
         return nope, turned, self.kv_norm(latent_nlr), shared
 
@@ -120,9 +121,9 @@ class MultiHeadLatentAttention(nn.Module):
         shared = shared.expand(-1, self.num_heads, -1, -1)
         return torch.cat([nope, turned], dim=-1), torch.cat([key, shared], dim=-1), value
 
-    def _attend_absorbed(self, x_nlc: Tensor, visible: Tensor | None, causal: bool) -> Tensor:
+    def _attend_absorbed(self, parts: tuple[Tensor, ...], visible: Tensor | None, causal: bool) -> Tensor:
         """Return the heads' outputs without forming their keys and values: one key head, the latents."""
-        nope, turned, latent_nlr, shared = self._queries_and_latents(x_nlc)
+        nope, turned, latent_nlr, shared = parts
         up_hdr = self.kv_up.weight.unflatten(0, (self.num_heads, -1))
         key_up, value_up = up_hdr.split([self.nope_dim, self.value_dim], dim=1)
         query = torch.cat([nope @ key_up, turned], dim=-1)
@@ -139,12 +140,33 @@ class MultiHeadLatentAttention(nn.Module):
             visible = visibility(tokens_n1l1, tokens_n1l1, mask_nm=mask_nl, causal=self.causal)
         causal = self.causal and visible is None
         if self.absorbed:
-            out_nhle = self._attend_absorbed(query_nlc, visible, causal)
+            out_nhle = self._attend_absorbed(self._queries_and_latents(query_nlc), visible, causal)
         else:
             query, key, value = self._expand(query_nlc)
             out_nhle = attend_uneven(query, key, value, visible=visible, causal=causal, scale=self.scale)
         out: Tensor = self.out_proj(merge_heads(out_nhle))
         return out
+
+    def decode(self, query_nlc: Tensor, cache_nsr: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the outputs of new tokens after those of a cache, and the cache with the new ones at its end.
+
+        The cache ``(n, s, kv_rank + rope_dim)`` holds the normed latent and the turned position key of each token.
+        Start with none. Fed in any pieces the outputs are those of one pass; the absorbed form reads the cache as it
+        is.
+        """
+        if not self.causal:
+            message = "MultiHeadLatentAttention: decode with causal=False, expected causal=True; build it causal or use forward"
+            raise ValueError(message)
+        past = 0 if cache_nsr is None else cache_nsr.shape[1]
+        nope, turned, latent_nlr, shared = self._queries_and_latents(query_nlc, past)
+        grown_nmr = torch.cat([latent_nlr, shared[:, 0]], dim=-1)
+        if cache_nsr is not None:
+            grown_nmr = torch.cat([cache_nsr, grown_nmr], dim=1)
+        latent_nmr, shared_nmp = grown_nmr.split([latent_nlr.shape[-1], self.rope_dim], dim=-1)
+        shared = shared_nmp[:, None]
+        visible = visibility(turned, shared, causal=True) if past else None
+        out_nhle = self._attend_absorbed((nope, turned, latent_nmr, shared), visible, not past)
+        return self.out_proj(merge_heads(out_nhle)), grown_nmr
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
         """Return the weights, ``(n, h, l, l)``."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnzoo_sequence.multi_head.grouped_query_attention import GroupedQueryAttention
-from attnzoo_sequence.ops.attend import attend, attention_weights, visibility
+from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, visibility
 from attnzoo_sequence.ops.banded import banded_attend
 from attnzoo_sequence.ops.checks import check_choice, check_positive
 
@@ -33,7 +33,7 @@ class SlidingWindowAttention(GroupedQueryAttention):
 
     Shape:
         ``(N, L, C)`` to ``(N, L, C)``; ``mask`` ``(N, L)`` is boolean, True = may attend. Time and memory grow with
-        ``L * window_size``.
+        ``L * window_size``. ``decode`` takes new tokens and a cache of the last ``window_size`` tokens.
 
     Raises:
         ValueError: ``window_size`` is not positive, ``unseeing`` unknown; the refusals of grouped-query attention.
@@ -83,6 +83,29 @@ class SlidingWindowAttention(GroupedQueryAttention):
             unseeing_n1l1 = self._unseeing(mask_nl)[:, None, :, None]
             weight_nhlm = weight_nhlm.masked_fill(unseeing_n1l1, 1.0 / mask_nl.shape[1])
         return {"attention": weight_nhlm}
+
+    def decode(self, query_nlc: Tensor, cache_n2gsd: Tensor | None = None, first: int = 0) -> tuple[Tensor, Tensor]:
+        """Return the outputs of new tokens after those of a cache, and the cache of the last ``window_size`` tokens.
+
+        The cache ``(N, 2, G, S, d)`` holds turned keys and values. ``first`` is the position of the first new token,
+        the number of tokens fed before; start with none at 0. Fed in any pieces the outputs are those of one pass.
+        """
+        past = 0 if cache_n2gsd is None else cache_n2gsd.shape[3]
+        if past != min(first, self.window_size):
+            found = f"SlidingWindowAttention: a cache of {past} tokens at first={first}"
+            message = f"{found}, expected {max(min(first, self.window_size), 0)}; pass on the cache of the last call"
+            raise ValueError(message)
+        query_nhld, key_ngld, value_ngld = self.project(query_nlc, first)
+        grown_n2gmd = torch.stack([key_ngld, value_ngld], dim=1)
+        if cache_n2gsd is not None:
+            grown_n2gmd = torch.cat([cache_n2gsd, grown_n2gmd], dim=3)
+        cache_n2gsd = grown_n2gmd[:, :, :, -self.window_size :]
+        if not past:
+            return self.output(merge_heads(self.read(query_nhld, key_ngld, value_ngld, None))), cache_n2gsd
+        key_ngmd, value_ngmd = grown_n2gmd[:, :, :, 1 - self.window_size - query_nlc.shape[1] :].unbind(1)
+        visible = visibility(query_nhld, key_ngmd, causal=True, window_size=self.window_size)
+        read_nhld = attend(query_nhld, key_ngmd, value_ngmd, visible=visible)
+        return self.output(merge_heads(read_nhld)), cache_n2gsd
 
     def read(self, query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor, mask_nm: Tensor | None) -> Tensor:
         """Return what each query head reads, ``(N, H, L, d)``."""

@@ -13,8 +13,8 @@ def yarn_scale(factor: float, weight: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
 
-def yarn_tables(x_nhld: Tensor, *, base: float, yarn: Yarn) -> tuple[Tensor, Tensor]:
-    """Return cosine and sine ``(l, d / 2)`` of all channels of ``x``.
+def yarn_tables(x_nhld: Tensor, *, base: float, yarn: Yarn, offset: int = 0) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine ``(l, d / 2)`` of all channels of ``x``, whose first position is ``offset``.
 
     Frequencies that turn more than ``beta_fast`` times within the trained length stay, those that turn less than
     ``beta_slow`` times are divided by ``factor``, and those between are mixed.
@@ -26,7 +26,8 @@ def yarn_tables(x_nhld: Tensor, *, base: float, yarn: Yarn) -> tuple[Tensor, Ten
     channel_p = torch.arange(dim // 2, device=x_nhld.device, dtype=dtype)
     ramp_p = ((channel_p - low) / (high - low if high > low else 0.001)).clamp(0, 1)
     frequency_p = base ** (-2 * channel_p / dim) * (1 - ramp_p + ramp_p / factor)
-    angle_lp = torch.arange(x_nhld.shape[2], device=x_nhld.device, dtype=dtype)[:, None] * frequency_p
+    position_l = torch.arange(x_nhld.shape[2], device=x_nhld.device, dtype=dtype) + offset
+    angle_lp = position_l[:, None] * frequency_p
     growth = yarn_scale(factor, 1.0)
     if mscale and mscale_all:
         growth = yarn_scale(factor, mscale) / yarn_scale(factor, mscale_all)
