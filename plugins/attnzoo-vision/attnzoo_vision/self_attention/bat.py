@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.tokens import add_shortcut
+
+_WIDE = 32  # rows of a block from which its small matrix is quick enough by itself
 
 
 class BAT(nn.Module):
@@ -35,7 +38,7 @@ class BAT(nn.Module):
     Source:
         Chi et al., "Non-Local Neural Networks With Grouped Bilinear Attentional Transforms", CVPR 2020.
         Authors' code: github.com/BA-Transform/BAT-Image-Classification; compared with timm 1.0.31,
-        timm/layers/non_local_attn.py. Deviations: none from timm; the matrices stay small and never become H x H.
+        timm/layers/non_local_attn.py. Deviations: none from timm; no matrix is made for each channel.
     """
 
     def __init__(
@@ -55,7 +58,8 @@ class BAT(nn.Module):
         hidden = max(1, channels // reduction // groups) * groups if hidden_channels is None else hidden_channels
         check_divides("BAT", "groups", groups, "hidden_channels", hidden)
         self.block_size, self.groups, self.dropout = block_size, groups, dropout
-        self.activation = get_activation("BAT", activation)
+        # what it follows is fresh and its values are not needed again
+        self.activation = torch.relu_ if activation == "relu" else get_activation("BAT", activation)
         self.reduce = ConvNorm(channels, hidden)
         self.squeeze = ConvNorm(hidden, groups)
         self.rows = nn.Linear(groups * block_size, groups * block_size**2)
@@ -66,17 +70,11 @@ class BAT(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus the mixed map."""
         hidden_nrhw = self.activation(self.reduce(x_nchw))
-        rows_ngss, columns_ngss = self._matrices(hidden_nrhw)
-        samples, hidden, height, width = hidden_nrhw.shape
-        size = self.block_size
-        blocks_ngdsl = hidden_nrhw.reshape(samples, self.groups, -1, size, height // size * width)
-        mixed_ngdhsl = torch.matmul(rows_ngss.unsqueeze(2), blocks_ngdsl).reshape(
-            samples, self.groups, hidden // self.groups * height, size, width // size
-        )
-        mixed_ngdhsl = torch.matmul(columns_ngss.transpose(2, 3).unsqueeze(2), mixed_ngdhsl)
-        mixed_nrhw = mixed_ngdhsl.reshape(samples, hidden, height, width)
+        mixed_nrhw = _mix(hidden_nrhw, *self._matrices(hidden_nrhw))
         y_nchw = self.activation(self.expand(self.activation(self.mix(mixed_nrhw))))
-        return x_nchw + F.dropout2d(y_nchw, self.dropout, self.training)
+        if torch.is_grad_enabled():
+            return x_nchw + F.dropout2d(y_nchw, self.dropout, self.training)
+        return add_shortcut(F.dropout2d(y_nchw, self.dropout, self.training), x_nchw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the matrices ``rows`` (from the left) and ``columns`` (from the right) of each group."""
@@ -96,3 +94,18 @@ class BAT(nn.Module):
         rows_ngss = torch.sigmoid(self.rows(row_ngs.flatten(1))).view(shape)
         columns_ngss = torch.sigmoid(self.columns(column_ngs.flatten(1))).view(shape)
         return rows_ngss / rows_ngss.sum(3, keepdim=True), columns_ngss / columns_ngss.sum(2, keepdim=True)
+
+
+def _mix(x_nrhw: Tensor, rows_ngss: Tensor, columns_ngss: Tensor) -> Tensor:
+    """Return ``rows @ blocks @ columns`` of each channel, in which an entry is a block of the map."""
+    samples, hidden, height, width = x_nrhw.shape
+    groups, size = rows_ngss.shape[1:3]
+    blocks_ngdsl = x_nrhw.reshape(samples, groups, -1, size, height // size * width)
+    mixed_ngdsl = torch.matmul(rows_ngss.unsqueeze(2), blocks_ngdsl)
+    narrow = width // size < _WIDE and not torch.compiler.is_compiling()
+    if narrow:  # a product by one W x W matrix a group is quicker than many by small ones
+        eye_tt = torch.eye(width // size, dtype=columns_ngss.dtype, device=columns_ngss.device)
+        columns_ngww = torch.einsum("ngij,ab->ngiajb", columns_ngss, eye_tt).reshape(samples, groups, width, width)
+        return torch.matmul(mixed_ngdsl.reshape(samples, groups, -1, width), columns_ngww).view(x_nrhw.shape)
+    mixed_nglst = mixed_ngdsl.reshape(samples, groups, hidden // groups * height, size, width // size)
+    return torch.matmul(columns_ngss.transpose(2, 3).unsqueeze(2), mixed_nglst).reshape(x_nrhw.shape)
