@@ -53,7 +53,7 @@ def test_the_cache_of_latents_holds_rank_and_rotated_channels_alone():
 
 def test_a_block_that_is_not_causal_has_nothing_to_cache():
     block, x = made("multi-head-latent-attention", {**LATENT, "causal": False})
-    message = "MultiHeadLatentAttention: decode with causal=False, expected causal=True; build it causal or use forward"
+    message = "MultiHeadLatentAttention: decode with causal=False, expected True; build it causal or use forward"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         block.decode(x)
 

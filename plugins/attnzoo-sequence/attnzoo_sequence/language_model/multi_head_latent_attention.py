@@ -155,7 +155,9 @@ class MultiHeadLatentAttention(nn.Module):
         is.
         """
         if not self.causal:
-            message = "MultiHeadLatentAttention: decode with causal=False, expected causal=True; build it causal or use forward"
+            message = (
+                "MultiHeadLatentAttention: decode with causal=False, expected True; build it causal or use forward"
+            )
             raise ValueError(message)
         past = 0 if cache_nsr is None else cache_nsr.shape[1]
         nope, turned, latent_nlr, shared = self._queries_and_latents(query_nlc, past)

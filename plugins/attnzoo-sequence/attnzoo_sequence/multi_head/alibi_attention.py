@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import attend, attention_weights, causal_mask, merge_heads, visibility
+from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, visibility
 from attnzoo_sequence.ops.checks import check_heads
 
 _ROWS = 256
@@ -76,9 +76,6 @@ class AlibiAttention(nn.Module):
             last = min(first + rows, length)
             keys = last if self.causal else length
             visible = None if mask_nl is None else mask_nl[:, None, None, :keys]
-            if self.causal:
-                triangle = causal_mask(last - first, keys, query_nlc.device)
-                visible = triangle if visible is None else visible & triangle
             query, key, value = query_nhld[:, :, first:last], key_nhld[:, :, :keys], value_nhld[:, :, :keys]
             bias = self._bias(first, last, keys)
             reads.append(attend(query, key, value, visible=visible, bias=bias, dropout=dropout))
@@ -99,7 +96,13 @@ class AlibiAttention(nn.Module):
         return query_nhld, key_nhld, value_nhld
 
     def _bias(self, first: int, last: int, keys: int) -> Tensor:
-        """Return ``-slope |i - j|`` of the queries from ``first`` to ``last``, ``(heads, last - first, keys)``."""
-        query_l1 = torch.arange(first, last, device=self.slopes.device)[:, None]
-        distance_lm = (query_l1 - torch.arange(keys, device=self.slopes.device)).abs()
-        return -self.slopes[:, None, None] * distance_lm
+        """Return ``-slope |i - j|`` of the queries from ``first`` to ``last``, ``(heads, last - first, keys)``.
+
+        A causal query is infinitely far from later keys.
+        """
+        device, dtype = self.slopes.device, torch.promote_types(self.slopes.dtype, torch.float32)
+        query_l1 = torch.arange(first, last, device=device, dtype=dtype)[:, None]
+        distance_lm = query_l1 - torch.arange(keys, device=device, dtype=dtype)
+        if self.causal:
+            distance_lm = distance_lm.masked_fill(distance_lm < 0, torch.inf)
+        return -self.slopes[:, None, None] * distance_lm.abs()
