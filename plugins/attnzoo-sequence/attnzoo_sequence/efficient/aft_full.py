@@ -66,5 +66,5 @@ class AFTFull(nn.Module):
 
 def _mix(pair_ls: Tensor, x_nsr: Tensor) -> Tensor:
     """Return ``sum_s pair[t, s] x[s]``: one matrix product for the whole batch."""
-    mixed_lnr: Tensor = (pair_ls @ x_nsr.transpose(0, 1).flatten(1)).unflatten(1, (x_nsr.shape[0], -1))
+    mixed_lnr: Tensor = (pair_ls @ x_nsr.transpose(0, 1).flatten(1)).unflatten(1, (x_nsr.shape[0], x_nsr.shape[2]))
     return mixed_lnr.transpose(0, 1)

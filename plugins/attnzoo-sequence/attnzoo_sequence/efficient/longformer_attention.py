@@ -58,7 +58,7 @@ class LongformerAttention(nn.Module):
         """Return the positions of the global tokens ``(n, g)``, and which entries are real."""
         length = global_nl.shape[1]
         size = length if self.max_global is None else min(self.max_global, length)
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and global_nl.numel():
             most = int(global_nl.sum(dim=1).max()) if global_nl.device.type != "meta" else size
             if self.max_global is not None and most > size:
                 message = f"LongformerAttention: {most} global tokens are more than max_global={self.max_global}"

@@ -96,11 +96,11 @@ class Performer(nn.Module):
     ) -> Tensor:
         """Return the weighted averages of the values, ``(n, h, l, e)``."""
         query, key = self._features(query_nhld, key_nhmd, mask_nm)
-        return feature_attend(query, key, value_nhme, causal=self.causal, eps=torch.finfo(torch.float32).tiny)
+        return feature_attend(query, key, value_nhme, causal=self.causal, eps=0.0)
 
     def attention(
         self, query_nhld: Tensor, key_nhmd: Tensor, value_nhme: Tensor, mask_nm: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Return the weights that ``forward`` never forms."""
         query, key = self._features(query_nhld, key_nhmd, mask_nm)
-        return {"attention": feature_weights(query, key, causal=self.causal, eps=torch.finfo(torch.float32).tiny)}
+        return {"attention": feature_weights(query, key, causal=self.causal, eps=0.0)}

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from attnzoo_sequence.ops.norm import or_one
+
 
 def weighted_average(
     key_nlr: Tensor, value_nlr: Tensor, mask_nl: Tensor | None, mix: Callable[[Tensor], Tensor]
@@ -18,7 +20,7 @@ def weighted_average(
         exponent_nlr = exponent_nlr.masked_fill(~mask_nl[..., None], -torch.inf)
     weight_nlr = exponent_nlr.exp()
     total, norm = mix(weight_nlr * value_nlr), mix(weight_nlr)
-    return total / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+    return total / or_one(norm)
 
 
 def apply_gate(query_nlr: Tensor, average_nlr: Tensor) -> Tensor:

@@ -16,6 +16,13 @@ def causal_mask(length: int, keys: int, device: torch.device, window_size: int |
     return visible_lm if window_size is None else visible_lm & (key_m > query_l1 - window_size)
 
 
+def check_mask(mask: Tensor | None) -> None:
+    """Refuse masks of numbers: 0 and 1 would be added to the scores."""
+    if mask is not None and mask.dtype != torch.bool:
+        message = f"attention: a mask of {mask.dtype}, expected torch.bool with True = may attend; give mask.bool()"
+        raise ValueError(message)
+
+
 def visibility(
     query_nhld: Tensor,
     key_ngmd: Tensor,
@@ -29,6 +36,8 @@ def visibility(
 
     ``attn_mask`` is ``(l, m)``, ``(n, l, m)`` or ``(n, h, l, m)``.
     """
+    check_mask(mask_nm)
+    check_mask(attn_mask)
     visible = None if mask_nm is None else mask_nm[:, None, None, :]
     if attn_mask is not None:
         attn_mask = attn_mask[:, None] if attn_mask.dim() == 3 else attn_mask
@@ -43,6 +52,7 @@ def masked_softmax(score: Tensor, visible: Tensor | None) -> Tensor:
     """Softmax over the last axis among the visible entries; a row without any is zero."""
     if visible is None:
         return score.softmax(dim=-1)
+    check_mask(visible)
     hidden = ~visible
     return score.masked_fill(hidden, torch.finfo(score.dtype).min).softmax(dim=-1).masked_fill(hidden, 0.0)
 
@@ -62,6 +72,7 @@ def attend(
 
     ``causal`` stands for the square triangle and is used where there is no other mask.
     """
+    check_mask(visible)
     if bias is not None:
         bias = bias.to(query_nhld.dtype)
         visible = bias if visible is None else torch.where(visible, bias, -torch.inf)

@@ -1,5 +1,6 @@
 """Root mean square norm that takes any floating dtype, as inputs under autocast have another one than the weights."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,3 +12,8 @@ class RMSNorm(nn.RMSNorm):
         """Return the normed ``x``, in its dtype."""
         weight = None if self.weight is None else self.weight.to(x.dtype)
         return F.rms_norm(x, self.normalized_shape, weight, self.eps)
+
+
+def or_one(total: Tensor) -> Tensor:
+    """Return sums to divide by, 1 for those of nothing: a smaller divisor has no finite gradient."""
+    return total.masked_fill(total < torch.finfo(total.dtype).tiny, 1.0)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnzoo_sequence.ops.norm import or_one
+
 CHUNK = 64
 
 
@@ -22,7 +24,7 @@ def feature_attend(query_nhlf: Tensor, key_nhmf: Tensor, value_nhme: Tensor, *, 
     else:
         weighted = query_nhlf @ (key_nhmf.transpose(-2, -1) @ wide_nhme)
         norm = query_nhlf @ key_nhmf.sum(dim=-2).unsqueeze(-1)
-    return (weighted / (norm + eps)).to(value_nhme.dtype)
+    return (weighted / or_one(norm + eps)).to(value_nhme.dtype)
 
 
 def feature_weights(query_nhlf: Tensor, key_nhmf: Tensor, *, causal: bool, eps: float) -> Tensor:
@@ -31,7 +33,7 @@ def feature_weights(query_nhlf: Tensor, key_nhmf: Tensor, *, causal: bool, eps: 
     score_nhlm = query_nhlf.to(dtype) @ key_nhmf.to(dtype).transpose(-2, -1)
     if causal:
         score_nhlm = score_nhlm.tril(key_nhmf.shape[2] - query_nhlf.shape[2])
-    return (score_nhlm / (score_nhlm.sum(dim=-1, keepdim=True) + eps)).to(key_nhmf.dtype)
+    return (score_nhlm / or_one(score_nhlm.sum(dim=-1, keepdim=True) + eps)).to(key_nhmf.dtype)
 
 
 def _prefix_products(query_nhlf: Tensor, key_nhmf: Tensor, value_nhme: Tensor) -> Tensor:

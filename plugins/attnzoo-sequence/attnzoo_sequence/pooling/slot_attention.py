@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.norm import or_one
 
 
 class SlotAttention(nn.Module):
@@ -95,7 +96,7 @@ class SlotAttention(nn.Module):
             if mask_nm is not None:
                 weight_nsm = weight_nsm * mask_nm[:, None]
             total_ns1 = weight_nsm.sum(dim=2, keepdim=True)
-            update_nsc = weight_nsm @ value_nmc / total_ns1.clamp(min=torch.finfo(total_ns1.dtype).tiny)
+            update_nsc = weight_nsm @ value_nmc / or_one(total_ns1)
             flat = self.update(update_nsc.flatten(0, 1), slots_nsc.flatten(0, 1).to(update_nsc.dtype))
             slots_nsc = flat.unflatten(0, (-1, self.num_slots))
             slots_nsc = slots_nsc + self.mlp_out(torch.relu(self.mlp_in(self.norm_mlp(slots_nsc))))
