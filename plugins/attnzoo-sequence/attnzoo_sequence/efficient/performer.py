@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.checks import check_choice, check_positive
-from attnzoo_sequence.ops.prefix import feature_attend, feature_weights
+from attnzoo_sequence.ops.prefix import accumulation_dtype, feature_attend, feature_weights
 
 
 class Performer(nn.Module):
@@ -71,9 +71,9 @@ class Performer(nn.Module):
             self.projection.copy_(rows * length[:, None])
 
     def _features(self, query_nhld: Tensor, key_nhmd: Tensor, mask_nm: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the features of queries and keys; those of hidden keys are zero."""
-        scale = query_nhld.shape[-1] ** -0.25
-        query, key = query_nhld * scale, key_nhmd * scale
+        """Return the features of queries and keys, in float32 at least; those of hidden keys are zero."""
+        scale, dtype = query_nhld.shape[-1] ** -0.25, accumulation_dtype(query_nhld)
+        query, key = query_nhld.to(dtype) * scale, key_nhmd.to(dtype) * scale
         projection_df = self.projection.to(query.dtype).t()
         query_u, key_u = query @ projection_df, key @ projection_df
         visible = None if mask_nm is None else mask_nm[:, None, :, None]
@@ -103,4 +103,5 @@ class Performer(nn.Module):
     ) -> dict[str, Tensor]:
         """Return the weights that ``forward`` never forms."""
         query, key = self._features(query_nhld, key_nhmd, mask_nm)
-        return {"attention": feature_weights(query, key, causal=self.causal, eps=0.0)}
+        weight_nhlm = feature_weights(query, key, causal=self.causal, eps=0.0)
+        return {"attention": weight_nhlm.to(value_nhme.dtype)}

@@ -6,12 +6,18 @@ import torch
 from torch import Tensor
 
 from attnzoo_sequence.ops.norm import or_one
+from attnzoo_sequence.ops.prefix import accumulation_dtype
 
 
 def weighted_average(
     key_nlr: Tensor, value_nlr: Tensor, mask_nl: Tensor | None, mix: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Return ``mix(exp(k) v) / mix(exp(k))``; ``mix`` sums over the positions of ``(n, l, r)``; zero for 0 / 0."""
+    """Return ``mix(exp(k) v) / mix(exp(k))``; ``mix`` sums over the positions of ``(n, l, r)``; zero for 0 / 0.
+
+    Sums are taken in float32 at least.
+    """
+    dtype, wide = value_nlr.dtype, accumulation_dtype(value_nlr)
+    key_nlr, value_nlr = key_nlr.to(wide), value_nlr.to(wide)
     top_n1r = key_nlr.detach()
     if mask_nl is not None:
         top_n1r = top_n1r.masked_fill(~mask_nl[..., None], torch.finfo(key_nlr.dtype).min)
@@ -20,7 +26,7 @@ def weighted_average(
         exponent_nlr = exponent_nlr.masked_fill(~mask_nl[..., None], -torch.inf)
     weight_nlr = exponent_nlr.exp()
     total, norm = mix(weight_nlr * value_nlr), mix(weight_nlr)
-    return total / or_one(norm)
+    return (total / or_one(norm)).to(dtype)
 
 
 def apply_gate(query_nlr: Tensor, average_nlr: Tensor) -> Tensor:

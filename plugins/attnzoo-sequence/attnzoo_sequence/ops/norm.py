@@ -16,4 +16,5 @@ class RMSNorm(nn.RMSNorm):
 
 def or_one(total: Tensor) -> Tensor:
     """Return sums to divide by, 1 for those of nothing: a smaller divisor has no finite gradient."""
-    return total.masked_fill(total < torch.finfo(total.dtype).tiny, 1.0)
+    room = 1 if total.dtype == torch.float16 else 2**24  # float16 has no room below the sums that occur
+    return total.masked_fill(total < room * torch.finfo(total.dtype).tiny, 1.0)

@@ -20,7 +20,8 @@ def gated_prefix(
     """
     length, dtype = query_nhld.shape[2], accumulation_dtype(value_nhle)
     query, key, value, log_decay = (
-        _chunks(x.to(dtype), _GATED_CHUNK) for x in (query_nhld, key_nhld, value_nhle, log_decay_nhld)
+        _chunks(x, _GATED_CHUNK)
+        for x in (query_nhld.to(dtype), key_nhld.to(dtype), value_nhle.to(dtype), _finite(log_decay_nhld.to(dtype)))
     )
     sums = log_decay.cumsum(dim=-2)
     last = sums[..., -1:, :]
@@ -54,7 +55,11 @@ def delta_prefix(
     length, dtype = query_nhld.shape[2], accumulation_dtype(value_nhle)
     query, key, value = (_chunks(x.to(dtype), _DELTA_CHUNK) for x in (query_nhld, key_nhld, value_nhle))
     beta = _chunks(beta_nhl.to(dtype)[..., None], _DELTA_CHUNK)
-    sums = None if log_decay_nhl is None else _chunks(log_decay_nhl.to(dtype)[..., None], _DELTA_CHUNK).cumsum(dim=-2)
+    sums = (
+        None
+        if log_decay_nhl is None
+        else _chunks(_finite(log_decay_nhl.to(dtype))[..., None], _DELTA_CHUNK).cumsum(dim=-2)
+    )
     score, overlap = query @ key.transpose(-2, -1), (beta * key) @ key.transpose(-2, -1)
     from_state, to_state, read, keep = query, key, beta * key, None
     if sums is not None:
@@ -89,6 +94,11 @@ def _chunks(x_nhld: Tensor, size: int) -> Tensor:
     padded = F.pad(x_nhld, (0, 0, 0, -x_nhld.shape[2] % size))
     chunks: Tensor = padded.unflatten(2, (-1, size))
     return chunks
+
+
+def _finite(log_decay: Tensor) -> Tensor:
+    """Return the log decays, none below where ``exp`` is zero: differences of their sums stay finite and exact."""
+    return log_decay.clamp(min=-104.0 if log_decay.dtype == torch.float32 else -746.0)
 
 
 def _initial_state(state_nhde: Tensor | None, query: Tensor, value: Tensor) -> Tensor:

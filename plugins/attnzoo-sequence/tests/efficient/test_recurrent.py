@@ -74,3 +74,17 @@ def test_a_strong_decay_neither_overflows_nor_loses_the_last_token() -> None:
     value = torch.arange(40.0).reshape(1, 1, 40, 1)
     out, _ = GatedLinearAttention()(query, key, value, torch.full((1, 1, 40, 2), -200.0))
     torch.testing.assert_close(out, value * 2**0.5)
+
+
+@pytest.mark.parametrize("block", [GatedLinearAttention(), GatedDeltaRule()])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gate_that_forgets_everything_starts_anew(block: nn.Module, dtype: torch.dtype) -> None:
+    given = {k: v.detach().to(dtype) for k, v in tensors(block).items()}
+    decay = "log_decay_nhld" if isinstance(block, GatedLinearAttention) else "log_decay_nhl"
+    given[decay][:, :, 70] = -torch.inf
+    given = {k: v.requires_grad_() for k, v in given.items()}
+    whole, last = block(**given)
+    rest, end = block(**{k: v[:, :, 70:] for k, v in given.items() if k != "initial_state_nhde"})
+    torch.testing.assert_close(whole[:, :, 70:], rest)
+    torch.testing.assert_close(last, end)
+    assert all(torch.isfinite(x).all() for x in torch.autograd.grad(whole.sum() + last.sum(), list(given.values())))
