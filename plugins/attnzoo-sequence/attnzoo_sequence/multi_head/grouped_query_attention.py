@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads, visibility
+from attnzoo_sequence.ops.attend import attend, attend_causal, attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_choice, check_divides, check_heads, check_positive
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
 
@@ -114,13 +114,8 @@ class GroupedQueryAttention(nn.Module):
 
     def read(self, query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor, mask_nm: Tensor | None) -> Tensor:
         """Return what each query head reads, ``(N, H, L, d)``."""
-        triangle = self.causal and mask_nm is None and query_nhld.shape[2] == key_ngmd.shape[2]
-        causal = self.causal and not triangle
-        return attend(
-            query_nhld,
-            key_ngmd,
-            value_ngmd,
-            visible=visibility(query_nhld, key_ngmd, mask_nm=mask_nm, causal=causal),
-            causal=triangle,
-            dropout=self.dropout if self.training else 0.0,
-        )
+        dropout = self.dropout if self.training else 0.0
+        if self.causal:
+            return attend_causal(query_nhld, key_ngmd, value_ngmd, mask_nm=mask_nm, dropout=dropout)
+        visible = visibility(query_nhld, key_ngmd, mask_nm=mask_nm)
+        return attend(query_nhld, key_ngmd, value_ngmd, visible=visible, dropout=dropout)

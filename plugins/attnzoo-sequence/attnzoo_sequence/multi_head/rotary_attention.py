@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, visibility
+from attnzoo_sequence.ops.attend import attend, attend_causal, attention_weights, merge_heads, visibility
 from attnzoo_sequence.ops.checks import check_choice, check_heads
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
 
@@ -79,15 +79,12 @@ class RotaryAttention(nn.Module):
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return for each token what its heads read."""
         query_nhld, key_nhld, value_nhld = self._project(query_nlc)
-        triangle = self.causal and mask_nl is None
-        read_nhld = attend(
-            query_nhld,
-            key_nhld,
-            value_nhld,
-            visible=visibility(query_nhld, key_nhld, mask_nm=mask_nl, causal=self.causal and not triangle),
-            causal=triangle,
-            dropout=self.dropout if self.training else 0.0,
-        )
+        dropout = self.dropout if self.training else 0.0
+        if self.causal:
+            read_nhld = attend_causal(query_nhld, key_nhld, value_nhld, mask_nm=mask_nl, dropout=dropout)
+        else:
+            visible = visibility(query_nhld, key_nhld, mask_nm=mask_nl)
+            read_nhld = attend(query_nhld, key_nhld, value_nhld, visible=visible, dropout=dropout)
         output_nlc: Tensor = self.output(merge_heads(read_nhld))
         return output_nlc
 

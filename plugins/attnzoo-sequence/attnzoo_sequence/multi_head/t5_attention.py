@@ -3,9 +3,19 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads, visibility
+from attnzoo_sequence.ops.attend import (
+    ROWS,
+    attend,
+    attend_causal,
+    attention_weights,
+    causal_mask,
+    merge_heads,
+    split_heads,
+    visibility,
+)
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 
 
@@ -89,20 +99,29 @@ class T5Attention(nn.Module):
         key_nmc = query_nlc if key_nmc is None else key_nmc
         query_nhld = split_heads(self.query(query_nlc), self.num_heads)
         key_nhmd = split_heads(self.key(key_nmc), self.num_heads)
-        bias = self.position_bias(query_nlc.shape[1], key_nmc.shape[1])
-        triangle = self.causal and bias is None and mask_nm is None and query_nlc.shape[1] == key_nmc.shape[1]
-        read_nhld = attend(
-            query_nhld,
-            key_nhmd,
-            split_heads(self.value(key_nmc), self.num_heads),
-            visible=visibility(query_nhld, key_nhmd, mask_nm=mask_nm, causal=self.causal and not triangle),
-            causal=triangle,
-            bias=bias,
-            scale=1.0,
-            dropout=self.dropout if self.training else 0.0,
-        )
-        output_nlc: Tensor = self.output(merge_heads(read_nhld))
+        value_nhmd = split_heads(self.value(key_nmc), self.num_heads)
+        output_nlc: Tensor = self.output(merge_heads(self._read(query_nhld, key_nhmd, value_nhmd, mask_nm)))
         return output_nlc
+
+    def _read(self, query_nhld: Tensor, key_nhmd: Tensor, value_nhmd: Tensor, mask_nm: Tensor | None) -> Tensor:
+        """Return what each head reads; queries go in pieces, so that the bias of all pairs is never there."""
+        length, keys, dropout = query_nhld.shape[2], key_nhmd.shape[2], self.dropout if self.training else 0.0
+        if self.causal and self.relative_bias is None:
+            return attend_causal(query_nhld, key_nhmd, value_nhmd, mask_nm=mask_nm, scale=1.0, dropout=dropout)
+        row_ht = None if self.relative_bias is None else self._bias_by_distance(length, keys)
+        rows = max(length, 1) if torch.compiler.is_compiling() or row_ht is None else ROWS
+        reads = []
+        for first in range(0, max(length, 1), rows):
+            query = query_nhld[:, :, first : first + rows]
+            last = first + query.shape[2]
+            bias = None if row_ht is None else _windows(row_ht[:, length - last : length - first - 1 + keys], keys)
+            visible = visibility(query, key_nhmd, mask_nm=mask_nm)
+            if self.causal:
+                triangle = causal_mask(last - first, keys - length + last, query.device)
+                triangle = F.pad(triangle, (0, length - last), value=False)
+                visible = triangle if visible is None else visible & triangle
+            reads.append(attend(query, key_nhmd, value_nhmd, visible=visible, bias=bias, scale=1.0, dropout=dropout))
+        return reads[0] if len(reads) == 1 else torch.cat(reads, dim=2)
 
     def attention(
         self, query_nlc: Tensor, key_nmc: Tensor | None = None, mask_nm: Tensor | None = None
@@ -120,10 +139,14 @@ class T5Attention(nn.Module):
         """Return the bias ``(1, heads, length, keys)``; it depends on the distance alone: one row is looked up."""
         if self.relative_bias is None:
             return None
+        return _windows(self._bias_by_distance(length, keys), keys)
+
+    def _bias_by_distance(self, length: int, keys: int) -> Tensor:
+        """Return the bias of the distances from ``1 - length`` to ``keys - 1``, ``(heads, t)``."""
+        assert self.relative_bias is not None
         distance = torch.arange(1 - length, keys, device=self.relative_bias.weight.device)
-        row_ht = self.relative_bias(self._bucket(distance)).transpose(0, 1)
-        bias_1hlm: Tensor = row_ht.unfold(1, keys, 1).flip(1)[None]
-        return bias_1hlm
+        row_ht: Tensor = self.relative_bias(self._bucket(distance)).transpose(0, 1)
+        return row_ht
 
     def _bucket(self, distance: Tensor) -> Tensor:
         """Return the bucket of each distance (key minus query)."""
@@ -134,3 +157,9 @@ class T5Attention(nn.Module):
         growth = torch.log(distance.clamp(min=1).float() / exact) / math.log(self.max_distance / exact)
         far = (exact + (growth * (buckets - exact)).long()).clamp(max=buckets - 1)
         return first + torch.where(distance < exact, distance, far)
+
+
+def _windows(row_ht: Tensor, keys: int) -> Tensor:
+    """Return ``(1, heads, l, keys)``: the last query has the first entries, each one before it starts a step on."""
+    bias_1hlm: Tensor = row_ht.unfold(1, keys, 1).flip(1)[None]
+    return bias_1hlm

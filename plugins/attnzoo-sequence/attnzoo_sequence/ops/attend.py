@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+ROWS = 256  # queries of one piece where a mask or bias of all pairs shall not be made
+
 
 def causal_mask(length: int, keys: int, device: torch.device, window_size: int | None = None) -> Tensor:
     """Return ``(length, keys)``, True where a query may see a key; the last query is aligned with the last key.
@@ -86,6 +88,34 @@ def attend(
         scale=scale,
         enable_gqa=query_nhld.shape[1] != key_ngmd.shape[1],
     )
+
+
+def attend_causal(
+    query_nhld: Tensor,
+    key_ngmd: Tensor,
+    value_ngmd: Tensor,
+    *,
+    mask_nm: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attend to the visible keys up to each query's own position; the last query is aligned with the last key.
+
+    The fused kernel knows the square triangle. With a mask, queries go in pieces that see only their keys, so that no
+    ``(l, m)`` tensor is made.
+    """
+    length, keys = query_nhld.shape[2], key_ngmd.shape[2]
+    if mask_nm is None and length == keys:
+        return attend(query_nhld, key_ngmd, value_ngmd, causal=True, scale=scale, dropout=dropout)
+    rows = max(length, 1) if torch.compiler.is_compiling() or keys < length else ROWS
+    reads = []
+    for first in range(0, max(length, 1), rows):
+        query = query_nhld[:, :, first : first + rows]
+        seen = keys - length + first + query.shape[2]
+        key, value = key_ngmd[:, :, :seen], value_ngmd[:, :, :seen]
+        visible = visibility(query, key, mask_nm=None if mask_nm is None else mask_nm[:, :seen], causal=True)
+        reads.append(attend(query, key, value, visible=visible, scale=scale, dropout=dropout))
+    return reads[0] if len(reads) == 1 else torch.cat(reads, dim=2)
 
 
 def attention_weights(

@@ -1,0 +1,45 @@
+"""Long inputs are read in pieces of queries: the same numbers, and no tensor of all pairs."""
+
+import pytest
+import torch
+
+import attnzoo
+from attnzoo_sequence.ops.attend import ROWS, merge_heads, split_heads
+
+LENGTH = 2 * ROWS + 9
+WIDE = {"embed_dim": 8, "num_heads": 2}
+
+
+def with_mask(length):
+    mask = torch.ones(2, length, dtype=torch.bool)
+    mask[0, :3], mask[1, -ROWS:] = False, False
+    return mask
+
+
+def made(name, arguments):
+    torch.manual_seed(0)
+    return attnzoo.create(name, **arguments).double(), torch.randn(2, LENGTH, 8).double()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"causal": True, "relative_bias": False}])
+def test_t5_in_pieces_reads_by_its_map(options, masked):
+    block, x = made("t5-attention", {**WIDE, **options})
+    mask = with_mask(LENGTH) if masked else None
+    read = block.attention(x, None, mask)["attention"] @ split_heads(block.value(x), 2)
+    torch.testing.assert_close(block(x, None, mask), block.output(merge_heads(read)))
+
+
+def test_t5_in_pieces_reads_from_another_sequence_by_its_map():
+    block, x = made("t5-attention", WIDE)
+    key = torch.randn(2, 11, 8).double()
+    read = block.attention(x, key)["attention"] @ split_heads(block.value(key), 2)
+    torch.testing.assert_close(block(x, key), block.output(merge_heads(read)))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_causal_queries_in_pieces_read_by_their_map(masked):
+    block, x = made("grouped-query-attention", WIDE)
+    mask = with_mask(LENGTH) if masked else None
+    read = block.attention(x, mask)["attention"] @ split_heads(block.value(x), 2)
+    torch.testing.assert_close(block(x, mask), block.output(merge_heads(read)))
