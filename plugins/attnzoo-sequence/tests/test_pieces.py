@@ -43,3 +43,12 @@ def test_causal_queries_in_pieces_read_by_their_map(masked):
     mask = with_mask(LENGTH) if masked else None
     read = block.attention(x, mask)["attention"] @ split_heads(block.value(x), 2)
     torch.testing.assert_close(block(x, mask), block.output(merge_heads(read)))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_causal_multi_head_attention_in_pieces_reads_by_its_map(masked):
+    block, x = made("multi-head-attention", {**WIDE, "causal": True})
+    key = torch.randn(2, LENGTH + 5, 8).double()
+    mask = with_mask(LENGTH + 5) if masked else None
+    read = block.attention(x, key, mask_nm=mask)["attention"] @ block._project(x, key, None)[2]
+    torch.testing.assert_close(block(x, key, mask_nm=mask), block.output(merge_heads(read)))

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads, visibility
+from attnzoo_sequence.ops.attend import attend, attend_causal, attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 
 Heads = tuple[Tensor, Tensor, Tensor]
@@ -97,16 +97,23 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """Return for each query what its heads read, joined by the output matrix."""
         query_nhld, key_nhmd, value_nhmd = self._project(query_nlc, key_nmc, value_nmc)
-        visible, triangle = self._visible(query_nhld, key_nhmd, mask_nm, attn_mask)
-        read_nhld = attend(
-            query_nhld,
-            key_nhmd,
-            value_nhmd,
-            visible=visible,
-            causal=triangle,
-            scale=self.scale,
-            dropout=self.dropout if self.training else 0.0,
-        )
+        dropout = self.dropout if self.training else 0.0
+        own_keys_only = self.extra_key is None and not self.zero_key
+        if self.causal and own_keys_only and attn_mask is None:
+            read_nhld = attend_causal(
+                query_nhld, key_nhmd, value_nhmd, mask_nm=mask_nm, scale=self.scale, dropout=dropout
+            )
+        else:
+            visible, triangle = self._visible(query_nhld, key_nhmd, mask_nm, attn_mask)
+            read_nhld = attend(
+                query_nhld,
+                key_nhmd,
+                value_nhmd,
+                visible=visible,
+                causal=triangle,
+                scale=self.scale,
+                dropout=dropout,
+            )
         output_nlc: Tensor = self.output(merge_heads(read_nhld))
         return output_nlc
 
