@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import attnzoo
+from attnzoo_sequence.multi_head import t5_attention
 from attnzoo_sequence.ops.attend import ROWS, merge_heads, split_heads
 
 LENGTH = 2 * ROWS + 9
@@ -23,14 +24,16 @@ def made(name, arguments):
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("options", [{}, {"causal": True}, {"causal": True, "relative_bias": False}])
-def test_t5_in_pieces_reads_by_its_map(options, masked):
+def test_t5_in_pieces_reads_by_its_map(options, masked, monkeypatch):
+    monkeypatch.setattr(t5_attention, "_ALL_PAIRS", 0)
     block, x = made("t5-attention", {**WIDE, **options})
     mask = with_mask(LENGTH) if masked else None
     read = block.attention(x, None, mask)["attention"] @ split_heads(block.value(x), 2)
     torch.testing.assert_close(block(x, None, mask), block.output(merge_heads(read)))
 
 
-def test_t5_in_pieces_reads_from_another_sequence_by_its_map():
+def test_t5_in_pieces_reads_from_another_sequence_by_its_map(monkeypatch):
+    monkeypatch.setattr(t5_attention, "_ALL_PAIRS", 0)
     block, x = made("t5-attention", WIDE)
     key = torch.randn(2, 11, 8).double()
     read = block.attention(x, key)["attention"] @ split_heads(block.value(key), 2)

@@ -18,6 +18,8 @@ from attnzoo_sequence.ops.attend import (
 )
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 
+_ALL_PAIRS = 2**20  # up to this many the bias is made at once, which is faster
+
 
 class T5Attention(nn.Module):
     """Attention, self or cross, whose scores are not scaled and get a learned bias by distance.
@@ -104,12 +106,13 @@ class T5Attention(nn.Module):
         return output_nlc
 
     def _read(self, query_nhld: Tensor, key_nhmd: Tensor, value_nhmd: Tensor, mask_nm: Tensor | None) -> Tensor:
-        """Return what each head reads; queries go in pieces, so that the bias of all pairs is never there."""
+        """Return what each head reads; many queries go in pieces, so that the bias of all pairs is not there."""
         length, keys, dropout = query_nhld.shape[2], key_nhmd.shape[2], self.dropout if self.training else 0.0
         if self.causal and self.relative_bias is None:
             return attend_causal(query_nhld, key_nhmd, value_nhmd, mask_nm=mask_nm, scale=1.0, dropout=dropout)
         row_ht = None if self.relative_bias is None else self._bias_by_distance(length, keys)
-        rows = max(length, 1) if torch.compiler.is_compiling() or row_ht is None else ROWS
+        whole = torch.compiler.is_compiling() or row_ht is None or length * keys <= _ALL_PAIRS
+        rows = max(length, 1) if whole else ROWS
         reads = []
         for first in range(0, max(length, 1), rows):
             query = query_nhld[:, :, first : first + rows]
