@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.axis_pooling import channels_last_view
 from attnzoo_vision.ops.checks import check_at_least, check_at_most
 
 # (height, width) frequencies on a 7 x 7 grid in the authors' order; "top" by accuracy of each alone, "low" by frequency
@@ -75,7 +76,10 @@ class FCA(nn.Module):
     def _frequency(self, x_nchw: Tensor) -> Tensor:
         size = self.dct_basis.shape[1:]
         pooled_nchw = x_nchw if x_nchw.shape[2:] == size else _pool(x_nchw, size[0], size[1])
-        return (pooled_nchw * self.dct_basis).sum(dim=(2, 3))
+        pooled_nhwc = channels_last_view(pooled_nchw)
+        if pooled_nhwc is None:
+            return (pooled_nchw * self.dct_basis).sum(dim=(2, 3))
+        return (pooled_nhwc * self.dct_basis.permute(1, 2, 0).contiguous()).sum(dim=(1, 2))
 
     def _weight(self, frequency_nc: Tensor) -> Tensor:
         hidden_nr = torch.relu(self.squeeze(frequency_nc))

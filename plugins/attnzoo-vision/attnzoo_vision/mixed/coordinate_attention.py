@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.strips import pool_strips, project_strip, scale_by_strips
+from attnzoo_vision.ops.strips import join_strips, pool_strips, project_strip, scale_by_strips, strip_maps
 
 
 class CoordinateAttention(nn.Module):
@@ -62,8 +62,7 @@ class CoordinateAttention(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``height``, ``(N, C, H, 1)``, and ``width``, ``(N, C, 1, W)``."""
-        height_nch, width_ncw = self._weights(x_nchw)
-        return {"height": height_nch[:, :, :, None], "width": width_ncw[:, :, None, :]}
+        return strip_maps(*self._weights(x_nchw))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by the weights of its row and column."""
@@ -72,7 +71,7 @@ class CoordinateAttention(nn.Module):
 
     def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
         rows_nch, columns_ncw = pool_strips(x_nchw)
-        hidden_nrl = project_strip(self.squeeze, torch.cat([rows_nch, columns_ncw], dim=2))
+        hidden_nrl = project_strip(self.squeeze, join_strips(rows_nch, columns_ncw))
         if self.norm is not None:
             hidden_nrl = self.norm(hidden_nrl)
         lengths = [rows_nch.shape[2], columns_ncw.shape[2]]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides, check_odd
-from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips
+from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips, strip_maps
 
 
 class ELA(nn.Module):
@@ -46,8 +46,7 @@ class ELA(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``height``, ``(N, C, H, 1)``, and ``width``, ``(N, C, 1, W)``."""
-        height_nch, width_ncw = self._weights(x_nchw)
-        return {"height": height_nch[:, :, :, None], "width": width_ncw[:, :, None, :]}
+        return strip_maps(*self._weights(x_nchw))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by the weights of its row and column."""

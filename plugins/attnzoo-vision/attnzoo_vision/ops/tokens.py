@@ -22,8 +22,8 @@ def is_channels_last(x_ncs: Tensor) -> bool:
 def project(x_ncs: Tensor, weight_oc: Tensor, bias_o: Tensor | None = None) -> Tensor:
     """Return the tokens of a 1x1 convolution of ``x_ncs``: contiguous ``(N, L, O)``."""
     x_nlc = as_tokens(x_ncs)
-    if x_nlc.is_contiguous() or _few_and_trained(x_nlc, weight_oc):
-        return F.linear(x_nlc, weight_oc, bias_o)
+    if x_nlc.is_contiguous() or _few(x_nlc, weight_oc):
+        return F.linear(x_nlc.contiguous(), weight_oc, bias_o)
     weight_nco = weight_oc.t().expand(x_nlc.shape[0], -1, -1)
     if bias_o is None:
         return torch.bmm(x_nlc, weight_nco)
@@ -41,18 +41,17 @@ def project_back(y_nld: Tensor, weight_cd: Tensor, bias_c: Tensor | None, like_n
         weight_ndc = weight_cd.transpose(1, 2)
         y_nlc = torch.bmm(y_nld, weight_ndc) if bias_c is None else torch.baddbmm(bias_c, y_nld, weight_ndc)
         return tokens_to_map(y_nlc, like_ncs)
-    if weight_cd.dim() == 2 and _few_and_trained(y_nld, weight_cd):
-        return tokens_to_map(F.linear(y_nld, weight_cd, bias_c), like_ncs).contiguous()
+    if weight_cd.dim() == 2 and _few(y_nld, weight_cd):
+        return tokens_to_map(F.linear(y_nld.contiguous(), weight_cd, bias_c), like_ncs).contiguous()
     weight_ncd = weight_cd.expand(y_nld.shape[0], -1, -1)
     y_ndl = y_nld.transpose(1, 2)
     y_ncl = torch.bmm(weight_ncd, y_ndl) if bias_c is None else torch.baddbmm(bias_c[:, None], weight_ncd, y_ndl)
     return torch.unflatten(y_ncl, 2, like_ncs.shape[2:])
 
 
-def _few_and_trained(x_nlc: Tensor, weight_oc: Tensor) -> bool:
-    """Say whether gradients of the weight, one for each sample, would cost more than a copy of the map."""
-    trained = torch.is_grad_enabled() and weight_oc.requires_grad and not torch.compiler.is_compiling()
-    return trained and x_nlc.shape[1] < min(weight_oc.shape)
+def _few(x_nlc: Tensor, weight_oc: Tensor) -> bool:
+    """Say whether a copy of the map costs less than a product, and a gradient of the weight, for each sample."""
+    return not torch.compiler.is_compiling() and x_nlc.shape[1] < min(weight_oc.shape)
 
 
 def tokens_to_map(y_nlc: Tensor, like_ncs: Tensor) -> Tensor:

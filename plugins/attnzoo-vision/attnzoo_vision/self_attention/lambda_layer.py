@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_odd
+from attnzoo_vision.ops.lambdas import apply_lambdas
 from attnzoo_vision.ops.relative import pair
 from attnzoo_vision.ops.tokens import is_channels_last
 
@@ -84,11 +85,8 @@ class LambdaLayer(nn.Module):
         query_nchw, key_nuks, value_nchw = self._project(x_nchw)
         value_nuvs = value_nchw.flatten(2).unflatten(1, (self.depth, -1))
         content_nvk = torch.einsum("nuvs,nuks->nvk", value_nuvs, torch.softmax(key_nuks, dim=3))
-        image_buhw = value_nuvs.transpose(1, 2).flatten(0, 1).unflatten(2, (height, width))
-        place_nvks = self.place(image_buhw).flatten(2).unflatten(0, (x_nchw.shape[0], -1))
-        lambda_nvks = place_nvks + content_nvk.unsqueeze(3)
         query_ngks = query_nchw.flatten(2).unflatten(1, (self.num_heads, -1))
-        y_nsgv = torch.matmul(query_ngks.permute(0, 3, 1, 2), lambda_nvks.permute(0, 3, 2, 1))
+        y_nsgv = apply_lambdas(query_ngks, content_nvk, value_nuvs, self.place, (height, width))
         y_nchw = y_nsgv.flatten(2).transpose(1, 2).unflatten(2, (height, width))
         if not is_channels_last(x_nchw):
             y_nchw = y_nchw.contiguous()
