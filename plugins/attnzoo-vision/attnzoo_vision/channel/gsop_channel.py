@@ -1,7 +1,5 @@
 """Global Second-order Pooling along channels."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +7,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
+from attnzoo_vision.ops.second_order import init_by_outputs
 
 
 class GSoPChannel(nn.Module):
@@ -48,9 +47,7 @@ class GSoPChannel(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights as the authors' network does: normal, by the number of outputs."""
-        nn.init.kaiming_normal_(self.reduce.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.kaiming_normal_(self.expand.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.normal_(self.row_filter.weight, std=math.sqrt(2 / self.row_filter.weight.numel()))
+        init_by_outputs(self.reduce, self.row_filter, self.expand)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its weight in (0, 1)."""

@@ -8,13 +8,13 @@ from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.pooling import global_mean
 
 
-def aggregate_locally(value_nchw: Tensor, weight_nkhw: Tensor, kernel_size: int, groups: int, taps: int) -> Tensor:
+def aggregate_locally(value_nchw: Tensor, weight_nkhw: Tensor, kernel_size: int, groups: int) -> Tensor:
     """Return the weighted sum over each pixel's neighbourhood, zero padded; the map is never unfolded.
 
-    ``weight_nkhw`` holds ``taps`` weights for each of a group's weight channels, taps fastest; within a group, value
-    channel c uses weight channel c modulo their number.
+    ``weight_nkhw`` holds ``kernel_size ** 2`` weights for each of a group's weight channels, taps fastest; within a
+    group, value channel c uses weight channel c modulo their number.
     """
-    height, width = value_nchw.shape[2:]
+    (height, width), taps = value_nchw.shape[2:], kernel_size**2
     weight = weight_nkhw.unflatten(1, (groups, 1, -1, taps))
     value = F.pad(value_nchw, [kernel_size // 2] * 4).unflatten(1, (groups, -1, weight.shape[3]))
     y: Tensor | None = None

@@ -9,10 +9,21 @@ from torch import Tensor
 Sizes = Sequence[Sequence[int]]
 
 
-def level_sizes(level_shapes: Tensor | Sizes) -> list[tuple[int, int]]:
-    """Return the height and width of each level as numbers."""
+def level_sizes(block: str, level_shapes: Tensor | Sizes | None, positions: int) -> list[tuple[int, int]]:
+    """Return the height and width of each level as numbers.
+
+    Raises:
+        ValueError: There are none, or they do not sum to the ``positions`` of the values.
+    """
+    if level_shapes is None:
+        message = f"{block}: no level_shapes; give them to the constructor or the call"
+        raise ValueError(message)
     rows = level_shapes.tolist() if isinstance(level_shapes, Tensor) else level_shapes
-    return [(int(height), int(width)) for height, width in rows]
+    sizes = [(int(height), int(width)) for height, width in rows]
+    if sum(height * width for height, width in sizes) != positions:
+        message = f"{block}: level_shapes={sizes} do not sum to the {positions} positions of value"
+        raise ValueError(message)
+    return sizes
 
 
 def sample_levels(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight_nlgvp: Tensor) -> Tensor:

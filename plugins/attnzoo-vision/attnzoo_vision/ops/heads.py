@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnzoo_vision.ops.tokens import is_channels_last
 
@@ -11,6 +11,12 @@ def split_heads(x_nlc: Tensor, heads: int) -> Tensor:
     """Return ``(N, heads, L, C / heads)``, a view."""
     y: Tensor = x_nlc.unflatten(2, (heads, -1)).transpose(1, 2)
     return y
+
+
+def project_heads(x_nlc: Tensor, qkv: nn.Linear, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values, ``(N, heads, L, D)`` each, of the one projection that makes all three."""
+    query, key, value = (split_heads(part, heads) for part in qkv(x_nlc).chunk(3, dim=2))
+    return query, key, value
 
 
 def merge_heads(y_ngld: Tensor) -> Tensor:

@@ -17,6 +17,12 @@ def with_lead(x_nchw: Tensor, class_token_1c: Tensor | None) -> Tensor:
     return torch.cat([lead_n1c, as_tokens(x_nchw)], dim=1)
 
 
+def without_lead(y_nlc: Tensor, like_nchw: Tensor) -> Tensor:
+    """Return the map ``(N, C, H, W)`` of all tokens but the first; H and W are those of ``like_nchw``."""
+    y: Tensor = y_nlc[:, 1:].transpose(1, 2).unflatten(2, like_nchw.shape[2:])
+    return y
+
+
 def lead_query(tokens_nlc: Tensor, qkv: nn.Linear, heads: int) -> Tensor:
     """Return the query of the first token, ``(N, heads, D)``."""
     width = qkv.out_features // 3

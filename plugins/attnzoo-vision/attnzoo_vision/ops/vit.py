@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.checks import check_at_least, check_divides
-from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
+from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 
 
 class SelfAttention(nn.Module):
@@ -19,17 +19,14 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_nlc: Tensor) -> Tensor:
         """Return the attended tokens."""
-        query_ngld, key_ngld, value_ngld = self._heads(x_nlc)
+        query_ngld, key_ngld, value_ngld = project_heads(x_nlc, self.qkv, self.num_heads)
         y_nlc: Tensor = self.project(merge_heads(attend_heads(query_ngld, key_ngld, value_ngld, scale=self.scale)))
         return y_nlc
 
     def weights(self, x_nlc: Tensor) -> Tensor:
         """Return the weights of all tokens for each, ``(N, heads, L, L)``."""
-        query_ngld, key_ngld, _ = self._heads(x_nlc)
+        query_ngld, key_ngld, _ = project_heads(x_nlc, self.qkv, self.num_heads)
         return attention_map(query_ngld, key_ngld, scale=self.scale)
-
-    def _heads(self, x_nlc: Tensor) -> list[Tensor]:
-        return [split_heads(part, self.num_heads) for part in self.qkv(x_nlc).chunk(3, dim=-1)]
 
 
 class MLP(nn.Module):

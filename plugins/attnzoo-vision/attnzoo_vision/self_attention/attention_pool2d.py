@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
-from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
+from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 from attnzoo_vision.ops.relative import pair
-from attnzoo_vision.ops.token_pool import lead_values, lead_weights, with_lead
+from attnzoo_vision.ops.token_pool import lead_values, lead_weights, with_lead, without_lead
 
 
 class AttentionPool2d(nn.Module):
@@ -86,23 +86,18 @@ class AttentionPool2d(nn.Module):
             weight_ngl = lead_weights(tokens_nlc, self.qkv, self.num_heads)
             y_no: Tensor = self.projection(self.dropout(lead_values(weight_ngl, tokens_nlc, self.qkv)))
             return y_no
-        query, key, value = self._heads(tokens_nlc)
+        query, key, value = project_heads(tokens_nlc, self.qkv, self.num_heads)
         y_nle = merge_heads(attend_heads(query, key, value, scale=query.shape[3] ** -0.5))
         y_nlo: Tensor = self.projection(self.dropout(y_nle))
-        y: Tensor = y_nlo[:, 1:].transpose(1, 2).unflatten(2, x_nchw.shape[2:])
-        return y
+        return without_lead(y_nlo, x_nchw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weights of the tokens (the pixels behind the leading one) for the attending ones."""
         tokens_nlc = self._tokens(x_nchw)
         if self.pool:
             return {"pairwise": lead_weights(tokens_nlc, self.qkv, self.num_heads).unsqueeze(2)}
-        query, key, _ = self._heads(tokens_nlc)
+        query, key, _ = project_heads(tokens_nlc, self.qkv, self.num_heads)
         return {"pairwise": attention_map(query, key, scale=query.shape[3] ** -0.5)}
-
-    def _heads(self, tokens_nlc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = (split_heads(part, self.num_heads) for part in self.qkv(tokens_nlc).chunk(3, dim=2))
-        return query, key, value
 
     def _tokens(self, x_nchw: Tensor) -> Tensor:
         position_lc: Tensor = self.position

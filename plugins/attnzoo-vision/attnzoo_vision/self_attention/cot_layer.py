@@ -60,5 +60,5 @@ class CoTLayer(nn.Module):
         context_nchw = self.context(x_nchw)
         hidden_nchw = self.embed(torch.cat([x_nchw, context_nchw], dim=1))
         weight_nkhw = self.weight_norm(self.weight(hidden_nchw))
-        y_nchw = aggregate_locally(self.value(x_nchw), weight_nkhw, self.kernel_size, 1, self.kernel_size**2)
+        y_nchw = aggregate_locally(self.value(x_nchw), weight_nkhw, self.kernel_size, 1)
         return F.silu(self.norm(y_nchw)), context_nchw

@@ -61,5 +61,5 @@ class CoXtLayer(nn.Module):
         context_nchw = self.context(x_nchw)
         hidden_nchw = self.embed(torch.stack([x_nchw, context_nchw], dim=2).flatten(1, 2))
         weight_nkhw = self.weight_norm(self.weight(hidden_nchw))
-        y_nchw = aggregate_locally(self.value(x_nchw), weight_nkhw, self.kernel_size, 2, self.kernel_size**2)
+        y_nchw = aggregate_locally(self.value(x_nchw), weight_nkhw, self.kernel_size, 2)
         return F.silu(self.norm(y_nchw)), context_nchw

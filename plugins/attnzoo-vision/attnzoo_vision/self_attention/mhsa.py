@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
-from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
+from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 
 
 class MHSA(nn.Module):
@@ -99,7 +99,7 @@ class MHSA(nn.Module):
         return {"pairwise": attention_map(query_ngld, key_ngld, scale=self.scale, bias=bias)}
 
     def _heads(self, x_nlc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = (split_heads(part, self.num_heads) for part in self.qkv(x_nlc).chunk(3, dim=2))
+        query, key, value = project_heads(x_nlc, self.qkv, self.num_heads)
         return self.query_norm(query), self.key_norm(key), value
 
 

@@ -107,14 +107,7 @@ class MSDeformAttn(nn.Module):
 
     def _sizes(self, value_nsc: Tensor, level_shapes: Tensor | Sizes | None) -> list[tuple[int, int]]:
         given = self.level_shapes if level_shapes is None else level_shapes
-        if given is None:
-            message = "MSDeformAttn: no level_shapes; give them to the constructor or the call"
-            raise ValueError(message)
-        sizes = level_sizes(given)
-        if sum(height * width for height, width in sizes) != value_nsc.shape[1]:
-            message = f"MSDeformAttn: level_shapes={sizes} do not sum to the {value_nsc.shape[1]} positions of value"
-            raise ValueError(message)
-        return sizes
+        return level_sizes("MSDeformAttn", given, value_nsc.shape[1])
 
     def _weights(self, query_nlc: Tensor) -> Tensor:
         logits_nlgk = self.weight(query_nlc).unflatten(2, (self.num_heads, -1))

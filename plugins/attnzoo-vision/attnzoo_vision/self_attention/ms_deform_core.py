@@ -43,11 +43,5 @@ class MSDeformCore(nn.Module):
     ) -> Tensor:
         """Return the weighted sums."""
         given = self.level_shapes if level_shapes is None else level_shapes
-        if given is None:
-            message = "MSDeformCore: no level_shapes; give them to the constructor or the call"
-            raise ValueError(message)
-        sizes = level_sizes(given)
-        if sum(height * width for height, width in sizes) != value_nsgd.shape[1]:
-            message = f"MSDeformCore: level_shapes={sizes} do not sum to the {value_nsgd.shape[1]} positions of value"
-            raise ValueError(message)
+        sizes = level_sizes("MSDeformCore", given, value_nsgd.shape[1])
         return sample_levels(value_nsgd, sizes, place_nlgvp2, weight_nlgvp)

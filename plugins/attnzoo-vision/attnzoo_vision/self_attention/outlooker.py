@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.drop_path import drop_path
+from attnzoo_vision.ops.vit import init_linear
 from attnzoo_vision.self_attention.outlook_attention import OutlookAttention
 
 
@@ -78,9 +79,8 @@ class Outlooker(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initialise as the authors' model does."""
-        for layer in (self.expand, self.contract):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
+        init_linear(self.expand)
+        init_linear(self.contract)
 
     def forward(self, x_nhwc: Tensor) -> Tensor:
         """Return the tokens after both residual branches."""

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
-from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
+from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads, split_heads
 from attnzoo_vision.ops.relative import pair
-from attnzoo_vision.ops.token_pool import lead_query, lead_values, with_lead
+from attnzoo_vision.ops.token_pool import lead_query, lead_values, with_lead, without_lead
 
 
 class RotAttentionPool2d(nn.Module):
@@ -80,8 +80,7 @@ class RotAttentionPool2d(nn.Module):
         query, key, value = self._heads(tokens_nlc, x_nchw)
         y_nle = merge_heads(attend_heads(query, key, value, scale=self.scale))
         y_nlo: Tensor = self.projection(self.dropout(y_nle))
-        y: Tensor = y_nlo[:, 1:].transpose(1, 2).unflatten(2, x_nchw.shape[2:])
-        return y
+        return without_lead(y_nlo, x_nchw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weights of the tokens (the pixels behind the leading one) for the attending ones."""
@@ -100,7 +99,7 @@ class RotAttentionPool2d(nn.Module):
         return torch.softmax(torch.matmul(key_ngld, query_ngd.unsqueeze(3)).squeeze(3), dim=2)
 
     def _heads(self, tokens_nlc: Tensor, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = (split_heads(part, self.num_heads) for part in self.qkv(tokens_nlc).chunk(3, dim=2))
+        query, key, value = project_heads(tokens_nlc, self.qkv, self.num_heads)
         return self._rotated(query, x_nchw), self._rotated(key, x_nchw), value
 
     def _rotated(self, token_ngld: Tensor, x_nchw: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.ops.relative import pair
+from attnzoo_vision.ops.vit import init_linear
 from attnzoo_vision.self_attention.swin_window_attention import SwinWindowAttention
 
 _MASKED = -100.0
@@ -94,9 +95,8 @@ class SwinBlock(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initialise as the authors' model does."""
-        for layer in (self.expand, self.contract):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
+        init_linear(self.expand)
+        init_linear(self.contract)
 
     def forward(self, x_nhwc: Tensor) -> Tensor:
         """Return the tokens after both residual branches."""

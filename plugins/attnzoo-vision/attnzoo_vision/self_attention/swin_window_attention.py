@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
-from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
+from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 from attnzoo_vision.ops.relative import pair, window_bias
 
 
@@ -76,7 +76,7 @@ class SwinWindowAttention(nn.Module):
 
     def forward(self, x_nlc: Tensor, bias_vll: Tensor | None = None) -> Tensor:
         """Return the attended tokens of each window."""
-        query_ngld, key_ngld, value_ngld = self._heads(x_nlc)
+        query_ngld, key_ngld, value_ngld = project_heads(x_nlc, self.qkv, self.num_heads)
         y_ngld = attend_heads(
             query_ngld,
             key_ngld,
@@ -90,14 +90,9 @@ class SwinWindowAttention(nn.Module):
 
     def attention(self, x_nlc: Tensor, bias_vll: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``window``, the weight of every token (column) for every token (row) of its window and head."""
-        query_ngld, key_ngld, _ = self._heads(x_nlc)
+        query_ngld, key_ngld, _ = project_heads(x_nlc, self.qkv, self.num_heads)
         bias = self._bias(x_nlc, bias_vll)
         return {"window": attention_map(query_ngld, key_ngld, scale=self.scale, bias=bias)}
-
-    def _heads(self, x_nlc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query_nlc, key_nlc, value_nlc = self.qkv(x_nlc).chunk(3, dim=2)
-        heads = self.num_heads
-        return split_heads(query_nlc, heads), split_heads(key_nlc, heads), split_heads(value_nlc, heads)
 
     def _bias(self, x_nlc: Tensor, bias_vll: Tensor | None) -> Tensor:
         rows, columns = self.window_size
