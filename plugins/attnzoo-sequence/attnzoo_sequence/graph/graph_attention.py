@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import masked_softmax, merge_heads, split_heads
+from attnzoo_sequence.ops.attend import masked_softmax, split_heads
 from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.graph import join_heads, output_bias
 
 
 class GraphAttention(nn.Module):
@@ -58,7 +59,7 @@ class GraphAttention(nn.Module):
         self.project = nn.Linear(embed_dim, num_heads * head_dim, bias=False)
         self.source = nn.Parameter(torch.empty(num_heads, head_dim))
         self.target = nn.Parameter(torch.empty(num_heads, head_dim))
-        self.bias = nn.Parameter(torch.zeros(head_dim if average else num_heads * head_dim)) if bias else None
+        self.bias = output_bias(num_heads, head_dim, average) if bias else None
         self.score_bias = nn.Parameter(torch.zeros(num_heads)) if score_bias else None
         self.reset_parameters()
 
@@ -81,8 +82,7 @@ class GraphAttention(nn.Module):
         score_nhlm = self._scores(node_nhld)
         weight_nhlm = score_nhlm.masked_fill(hidden_n1lm, torch.finfo(score_nhlm.dtype).min).softmax(dim=-1)
         out_nhld = (weight_nhlm.to(node_nhld.dtype) @ node_nhld).masked_fill(hidden_n1lm.all(dim=-1)[..., None], 0.0)
-        out = out_nhld.sum(dim=1) / self.num_heads if self.average else merge_heads(out_nhld)
-        return out if self.bias is None else out + self.bias
+        return join_heads(out_nhld, self.average, self.bias)
 
     def attention(self, x_nlc: Tensor, edge_mask_nlm: Tensor) -> dict[str, Tensor]:
         """Return the weights, ``(n, h, l, l)``."""

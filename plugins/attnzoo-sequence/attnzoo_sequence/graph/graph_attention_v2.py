@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import masked_softmax, merge_heads, split_heads
+from attnzoo_sequence.ops.attend import masked_softmax, split_heads
 from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.graph import join_heads, output_bias
 
 
 class GraphAttentionV2(nn.Module):
@@ -54,7 +55,7 @@ class GraphAttentionV2(nn.Module):
         self.source = nn.Linear(embed_dim, num_heads * head_dim, bias=bias)
         self.target = nn.Linear(embed_dim, num_heads * head_dim, bias=bias)
         self.score = nn.Parameter(torch.empty(num_heads, head_dim))
-        self.bias = nn.Parameter(torch.zeros(head_dim if average else num_heads * head_dim)) if bias else None
+        self.bias = output_bias(num_heads, head_dim, average) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -77,8 +78,7 @@ class GraphAttentionV2(nn.Module):
         """Return the averages over the neighbours, ``(n, l, h d)`` or ``(n, l, d)``."""
         source_nhmd = split_heads(self.source(x_nlc), self.num_heads)
         out_nhld = self._weights(x_nlc, source_nhmd, edge_mask_nlm).to(source_nhmd.dtype) @ source_nhmd
-        out = out_nhld.sum(dim=1) / self.num_heads if self.average else merge_heads(out_nhld)
-        return out if self.bias is None else out + self.bias
+        return join_heads(out_nhld, self.average, self.bias)
 
     def attention(self, x_nlc: Tensor, edge_mask_nlm: Tensor) -> dict[str, Tensor]:
         """Return the weights, ``(n, h, l, l)``."""
