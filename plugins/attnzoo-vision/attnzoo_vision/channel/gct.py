@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.pooling import square_sum
+from attnzoo_vision.ops.square_sum import square_sum_and_map
+
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class GCT(nn.Module):
@@ -48,20 +51,29 @@ class GCT(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its gate in (0, 2)."""
-        return x_nchw * self._gate(x_nchw)
+        if self.mode == "l1" or x_nchw.dtype in _HALF:
+            return x_nchw * self._gate(self._total(x_nchw)).to(x_nchw.dtype)
+        total_nc, same_nchw = square_sum_and_map(x_nchw)
+        return same_nchw * self._gate(total_nc)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``channel``, the gates that :meth:`forward` multiplies with, ``(N, C, 1, 1)``."""
-        return {"channel": self._gate(x_nchw)}
+        return {"channel": self._gate(self._total(x_nchw)).to(x_nchw.dtype)}
 
-    def _gate(self, x_nchw: Tensor) -> Tensor:
-        wide_nchw = x_nchw.float() if x_nchw.dtype in (torch.float16, torch.bfloat16) else x_nchw
+    def _total(self, x_nchw: Tensor) -> Tensor:
+        """Return the sum over the pixels of the squares or of the magnitudes, ``(N, C)``."""
+        wide_nchw = x_nchw.float() if x_nchw.dtype in _HALF else x_nchw
         if self.mode == "l2":
-            embedding_nc = (square_sum(wide_nchw) + self.eps).sqrt() * self.alpha
+            return square_sum(wide_nchw)
+        positive_nchw = wide_nchw if self.after_relu else wide_nchw.abs()
+        return positive_nchw.sum(dim=(2, 3))
+
+    def _gate(self, total_nc: Tensor) -> Tensor:
+        if self.mode == "l2":
+            embedding_nc = (total_nc + self.eps).sqrt() * self.alpha
             norm_n1 = (embedding_nc.square().mean(dim=1, keepdim=True) + self.eps).sqrt()
         else:
-            positive_nchw = wide_nchw if self.after_relu else wide_nchw.abs()
-            embedding_nc = positive_nchw.sum(dim=(2, 3)) * self.alpha
+            embedding_nc = total_nc * self.alpha
             norm_n1 = embedding_nc.abs().mean(dim=1, keepdim=True) + self.eps
         gate_nc = 1.0 + torch.tanh(embedding_nc * (self.gamma / norm_n1) + self.beta)
-        return gate_nc.to(x_nchw.dtype)[:, :, None, None]
+        return gate_nc[:, :, None, None]

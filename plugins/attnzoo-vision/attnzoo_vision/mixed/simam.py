@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-_PIECE_BYTES = 1 << 18  # a piece and its intermediates stay in the cache
+_PIECE_BYTES = 1 << 21  # enough rows for the operators, few enough for the cache
 _PIECEWISE = (torch.float32, torch.float64)
 
 

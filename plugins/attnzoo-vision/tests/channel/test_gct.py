@@ -29,3 +29,14 @@ def test_large_maps_in_half_precision_do_not_overflow():
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match=r"^GCT: mode='l3' is not known; use one of 'l2', 'l1'$"):
         GCT(6, mode="l3")
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_of_both_orders_are_those_of_the_formula(layout):
+    torch.manual_seed(0)
+    block = GCT(4).double()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(2, 4, 3, 2, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    assert torch.autograd.gradcheck(block, x)
+    assert torch.autograd.gradgradcheck(block, x)
