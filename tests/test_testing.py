@@ -6,8 +6,10 @@ from torch import nn
 
 from attnzoo.card import Card
 from attnzoo.testing import CheckFailure, Subject, run_suite
+from attnzoo.testing import attention_checks as a
 from attnzoo.testing import build_checks as b
 from attnzoo.testing import forward_checks as f
+from attnzoo.testing import gradient_checks as g
 
 
 class Good(nn.Module):
@@ -120,11 +122,11 @@ def crashes_on_zero(self, channels):
 
 BROKEN = [
     (
-        f.gradients,
+        g.gradients,
         broken(__init__=in_list, forward=lambda self, x: x * self.layers[0](x.mean((2, 3)))[..., None, None]),
     ),
-    (f.gradients, broken(__init__=dead)),
-    (f.gradients, broken(forward=backward_crash)),
+    (g.gradients, broken(__init__=dead)),
+    (g.gradients, broken(forward=backward_crash)),
     (f.input_unchanged, broken(forward=in_place)),
     (f.samples_do_not_mix, broken(forward=over_batch)),
     (f.shapes, broken(forward=square_only)),
@@ -133,8 +135,8 @@ BROKEN = [
     (f.dtypes, broken(forward=fixed_type)),
     (f.deterministic, broken(forward=random)),
     (f.channels_last, broken(forward=loses_layout)),
-    (f.maps, broken(attention=lambda self, x_nchw: {"other": x_nchw})),
-    (f.maps, broken(attention=lambda self, x_nchw: {"gate": x_nchw})),
+    (a.maps, broken(attention=lambda self, x_nchw: {"other": x_nchw})),
+    (a.maps, broken(attention=lambda self, x_nchw: {"gate": x_nchw})),
     (b.meta_device, broken(__init__=reads_values)),
     (b.save_and_load, broken(__init__=hidden_state, forward=with_offset)),
     (b.builds_from_yaml, broken(__init__=other_keys)),
@@ -179,8 +181,8 @@ def masked(**arguments):
 
 def test_a_mask_read_the_wrong_way_round_is_found():
     with pytest.raises(CheckFailure, match="a masked key changes the output"):
-        f.masks(masked())
-    f.masks(masked(inverted=False))
+        a.masks(masked())
+    a.masks(masked(inverted=False))
 
 
 def test_a_good_block_passes_every_check():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.arguments import parameters_of
+from attnzoo.testing.outputs import first_line
 from attnzoo.testing.subject import CheckFailure, Subject, tensors_of
 
 __all__ = ["builds_from_yaml", "compiles", "exports", "meta_device", "save_and_load", "wrong_arguments"]
@@ -92,7 +93,7 @@ def exports(subject: Subject) -> None:
         outputs = tensors_of(program.module()(**inputs))
     except Exception as error:
         raise CheckFailure(
-            f"torch.export raised {type(error).__name__}: {str(error).strip().splitlines()[0]}",
+            f"torch.export raised {type(error).__name__}: {first_line(error)}",
             input=subject.describe(inputs),
             mend="make no decision in forward that depends on tensor values",
         ) from error
@@ -113,7 +114,7 @@ def compiles(subject: Subject) -> None:
                 torch.stack([o.sum() for o in floating]).sum().backward()
     except Exception as error:
         raise CheckFailure(
-            f"torch.compile(fullgraph=True) raised {type(error).__name__}: {str(error).strip().splitlines()[0]}",
+            f"torch.compile(fullgraph=True) raised {type(error).__name__}: {first_line(error)}",
             input=subject.describe(inputs),
             mend="use a plain form when torch.compiler.is_compiling()",
         ) from error
@@ -162,9 +163,8 @@ def _wrong_values(subject: Subject) -> Iterator[tuple[str, Any]]:
 
 
 def _refused_badly(subject: Subject, name: str, value: Any, error: BaseException) -> CheckFailure:
-    text = str(error).strip().splitlines()
     return CheckFailure(
-        f"{name}={value!r} raised {type(error).__name__}: {text[0] if text else ''}",
+        f"{name}={value!r} raised {type(error).__name__}: {first_line(error)}",
         mend=f"check it in the constructor: ValueError('{subject.cls.__name__}: {name}={value!r}, expected …')",
     )
 

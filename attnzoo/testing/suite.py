@@ -10,7 +10,7 @@ import torch
 
 from attnzoo.errors import NameNotFound
 from attnzoo.registry import Registry, default_registry
-from attnzoo.testing import build_checks, forward_checks
+from attnzoo.testing import attention_checks, build_checks, forward_checks, gradient_checks
 from attnzoo.testing.subject import CheckFailure, Subject, subjects_of
 
 __all__ = ["CHECKS", "SLOW_CHECKS", "Outcome", "parametrize_blocks", "run_check", "run_suite"]
@@ -22,13 +22,13 @@ CHECKS: tuple[Check, ...] = (
     forward_checks.shapes,
     forward_checks.batch_of_one,
     forward_checks.samples_do_not_mix,
-    forward_checks.gradients,
+    gradient_checks.gradients,
     forward_checks.input_unchanged,
     forward_checks.deterministic,
     forward_checks.dtypes,
     forward_checks.channels_last,
-    forward_checks.masks,
-    forward_checks.maps,
+    attention_checks.masks,
+    attention_checks.maps,
     build_checks.meta_device,
     build_checks.save_and_load,
     build_checks.wrong_arguments,
