@@ -81,20 +81,22 @@ class DATDeformAttn(nn.Module):
         self.offset_range, self.deform, self.centred = offset_range, deform, form == "dat"
         self.scale = (channels // num_heads) ** -0.5
         self.attention_dropout = attention_dropout
-        width = channels // groups
-        padding = 0 if kernel_size == stride and not self.centred else kernel_size // 2
-        self.grid = tuple((size + 2 * padding - kernel_size) // stride + 1 for size in self.feature_size)
-        if deform:
-            check_at_least(name, 1, feature_size=self.grid)
-            self.offset_conv = nn.Conv2d(width, width, kernel_size, stride, padding, groups=width)
-            self.offset_norm = nn.LayerNorm(width)
-            self.offset = nn.Linear(width, 2, bias=False)
+        self._make_offsets(channels // groups, kernel_size)
         self.query = nn.Conv2d(channels, channels, 1)
         self.key = nn.Linear(channels, channels)
         self.value = nn.Linear(channels, channels)
         self.projection = nn.Linear(channels, channels)
         self.dropout = nn.Dropout(dropout)
         self._make_position(position if deform else "none", channels)
+
+    def _make_offsets(self, width: int, kernel_size: int) -> None:
+        padding = 0 if kernel_size == self.stride and not self.centred else kernel_size // 2
+        self.grid = tuple((size + 2 * padding - kernel_size) // self.stride + 1 for size in self.feature_size)
+        if self.deform:
+            check_at_least("DATDeformAttn", 1, feature_size=self.grid)
+            self.offset_conv = nn.Conv2d(width, width, kernel_size, self.stride, padding, groups=width)
+            self.offset_norm = nn.LayerNorm(width)
+            self.offset = nn.Linear(width, 2, bias=False)
 
     def _make_position(self, position: Position, channels: int) -> None:
         self.position = position

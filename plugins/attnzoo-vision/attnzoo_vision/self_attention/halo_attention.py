@@ -60,14 +60,13 @@ class HaloAttention(nn.Module):
         projection: bool = False,
     ) -> None:
         super().__init__()
-        name = "HaloAttention"
-        check_at_least(name, 1, channels=channels, out_channels=out_channels, num_heads=num_heads, head_dim=head_dim)
-        check_at_least(name, 1, block_size=block_size)
-        check_at_least(name, 0, halo_size=halo_size)
-        check_choice(name, "stride", stride, (1, 2))
+        check_at_least("HaloAttention", 1, channels=channels, num_heads=num_heads, head_dim=head_dim)
+        check_at_least("HaloAttention", 1, out_channels=out_channels, block_size=block_size)
+        check_at_least("HaloAttention", 0, halo_size=halo_size)
+        check_choice("HaloAttention", "stride", stride, (1, 2))
         out = channels if out_channels is None else out_channels
         if head_dim is None or not projection:
-            check_divides(name, "num_heads", num_heads, "out_channels", out)
+            check_divides("HaloAttention", "num_heads", num_heads, "out_channels", out)
         self.num_heads = num_heads
         self.head_dim = out // num_heads if head_dim is None else head_dim
         self.value_dim = self.head_dim if projection else out // num_heads

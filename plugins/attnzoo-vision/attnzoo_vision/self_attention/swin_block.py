@@ -65,17 +65,10 @@ class SwinBlock(nn.Module):
         activation: Activation = "gelu",
     ) -> None:
         super().__init__()
-        name = "SwinBlock"
-        check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, window_size=window_size, head_dim=head_dim)
-        check_at_least(name, 0, shift=shift)
+        _check(embed_dim, num_heads, head_dim, window_size, shift)
         self.window_size, self.shift = pair(window_size), pair(shift)
-        if not all(s < w for s, w in zip(self.shift, self.window_size, strict=True)):
-            message = f"SwinBlock: shift={shift!r} is not below window_size={window_size!r}"
-            raise ValueError(message)
-        if head_dim is None:
-            check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         self.drop_path = drop_path
-        self.activation = get_activation(name, activation)
+        self.activation = get_activation("SwinBlock", activation)
         self.norm1 = nn.LayerNorm(embed_dim)
         self.attend = SwinWindowAttention(
             embed_dim,
@@ -147,3 +140,15 @@ class SwinBlock(nn.Module):
         if shift != (0, 0):
             y_nhwc = torch.roll(y_nhwc, shift, (1, 2))
         return y_nhwc[:, :height, :width]
+
+
+def _check(
+    embed_dim: int, num_heads: int, head_dim: int | None, window_size: int | list[int], shift: int | list[int]
+) -> None:
+    check_at_least("SwinBlock", 1, embed_dim=embed_dim, num_heads=num_heads, window_size=window_size, head_dim=head_dim)
+    check_at_least("SwinBlock", 0, shift=shift)
+    if not all(s < w for s, w in zip(pair(shift), pair(window_size), strict=True)):
+        message = f"SwinBlock: shift={shift!r} is not below window_size={window_size!r}"
+        raise ValueError(message)
+    if head_dim is None:
+        check_divides("SwinBlock", "num_heads", num_heads, "embed_dim", embed_dim)
