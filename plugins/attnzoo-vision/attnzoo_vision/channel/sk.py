@@ -67,7 +67,8 @@ class SK(nn.Module):
         _check(channels, out, kernel_size, min(groups, out), split_input)
         hidden = max(out // reduction, 32) if hidden_channels is None else hidden_channels
         self.split_input = split_input
-        self.activation = get_activation("SK", activation)
+        # what it follows is fresh and its values are not needed again
+        self.activation = torch.relu_ if activation == "relu" else get_activation("SK", activation)
         self.branches = nn.ModuleList(
             ConvNorm(
                 channels // count if split_input else channels,

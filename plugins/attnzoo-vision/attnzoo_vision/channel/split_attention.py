@@ -1,11 +1,13 @@
 """Split-Attention convolution (ResNeSt)."""
 
+import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.fold import conv_and_norm
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 
 
@@ -71,7 +73,8 @@ class SplitAttention(nn.Module):
         check_divides("SplitAttention", "groups", groups, "out_channels", out)
         check_divides("SplitAttention", "groups", groups, "hidden_channels", hidden)
         self.radix, self.groups = radix, groups
-        self.activation = get_activation("SplitAttention", activation)
+        # what it follows is fresh and its values are not needed again
+        self.activation = torch.relu_ if activation == "relu" else get_activation("SplitAttention", activation)
         self.conv = nn.Conv2d(channels, out * radix, kernel_size, stride, pad, dilation, groups * radix, bias)
         self.conv_norm = BatchNorm2d(out * radix) if norm else nn.Identity()
         self.squeeze = GroupedLinear(out, hidden, groups=groups)
@@ -88,7 +91,11 @@ class SplitAttention(nn.Module):
         return {"split": self._weight(self._splits(x_nchw))[:, :, :, None, None]}
 
     def _splits(self, x_nchw: Tensor) -> tuple[Tensor, ...]:
-        return self.activation(self.conv_norm(self.conv(x_nchw))).chunk(self.radix, dim=1)
+        if isinstance(self.conv_norm, nn.BatchNorm2d):
+            y_nchw = conv_and_norm(self.conv, self.conv_norm, x_nchw)
+        else:
+            y_nchw = self.conv(x_nchw)
+        return self.activation(y_nchw).chunk(self.radix, dim=1)
 
     def _weight(self, splits: tuple[Tensor, ...]) -> Tensor:
         hidden_nr = self.activation(self.squeeze_norm(self.squeeze(pooled_sum(splits))))

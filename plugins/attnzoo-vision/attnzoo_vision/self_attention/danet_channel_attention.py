@@ -37,8 +37,11 @@ class DANetChannelAttention(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus the weighted means of its channels."""
-        weight_ncc = self.gamma * self._weights(x_nchw)
-        return add_shortcut(project_back(as_tokens(x_nchw), weight_ncc, None, x_nchw), x_nchw)
+        weight_ncc, x_nlc = self._weights(x_nchw), as_tokens(x_nchw)
+        small = not torch.compiler.is_exporting() and x_nlc.shape[1] < x_nlc.shape[2]
+        if small:  # the map has fewer numbers than the weights
+            return torch.addcmul(x_nchw, self.gamma, project_back(x_nlc, weight_ncc, None, x_nchw))
+        return add_shortcut(project_back(x_nlc, self.gamma * weight_ncc, None, x_nchw), x_nchw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``channels``, the weight of every channel (column) in the mean for a channel (row)."""
