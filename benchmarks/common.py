@@ -131,8 +131,7 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def peak_bytes(step: Step) -> int:
-    """Return the most that torch's CPU allocator held during ``step`` beyond what it held before."""
-    step()
+    """Return the most that torch's CPU allocator held during ``step``, called before, beyond what it held at first."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
     assert profile.profiler is not None

@@ -9,13 +9,13 @@ lines of its own to stderr.
 """
 
 import argparse
-import ctypes
 import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+from common import Step, peak_bytes
 from torch import Tensor, nn
 
 import attnzoo
@@ -102,16 +102,6 @@ def cases(longest: int) -> Iterable[Case]:
     yield Case("gated-mil-attention", width, tokens, (1, 1))
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed: else long sequences pay for fresh pages again and again, short ones do not."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-4, 0)  # M_MMAP_MAX
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-    except (OSError, AttributeError):
-        print("not glibc: the allocator stays as it is")
-
-
 def run(case: Case, block: nn.Module, inputs: list[Tensor], train: bool) -> None:
     if not train:
         with torch.no_grad():
@@ -123,7 +113,7 @@ def run(case: Case, block: nn.Module, inputs: list[Tensor], train: bool) -> None
     output.sum().backward()
 
 
-def seconds(step: Callable[[], None]) -> float:
+def seconds(step: Step) -> float:
     """Return the smallest CPU time of three rounds; of one if it takes long."""
     best = math.inf
     for _ in range(3):
@@ -133,19 +123,6 @@ def seconds(step: Callable[[], None]) -> float:
         if best > 0.5:
             break
     return best
-
-
-def peak_bytes(step: Callable[[], None]) -> int:
-    """Return the most that the allocator held beyond what it held at the start."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step()
-    assert profile.profiler is not None
-    changes = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = peak = 0
-    for change in sorted(changes, key=lambda e: e.start_ns()):
-        held += change.nbytes()
-        peak = max(peak, held)
-    return peak
 
 
 def slope(lengths: list[int], values: list[float]) -> float:
@@ -185,7 +162,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="blocks whose name contains this")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    try:
+        attnzoo.keep_freed_memory()
+    except attnzoo.AttnZooError as error:
+        print(error)
     torch.manual_seed(0)
     lengths = QUICK_LENGTHS if options.quick else LENGTHS
     print(f"{'block':42} {'L':>6} {'ms':>10} {'MB':>9} {'time':>10} {'memory':>10}   exponents; promised in brackets")
