@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.window_filters import apply_filters, merge_windows
 
 
 class OutlookAttention(nn.Module):
@@ -125,22 +126,11 @@ class OutlookAttention(nn.Module):
         reach = self.kernel_size - 1
         taps, line = 2 * reach + 1, width + 2 * reach
         length = height * line
-        filter_ngt1s = F.pad(self._filters(x_nhwc), (0, 2 * reach)).view(samples, self.num_heads, taps**2, 1, length)
+        filter_ngts = F.pad(self._filters(x_nhwc), (0, 2 * reach)).view(samples, self.num_heads, taps**2, length)
         value_ngdhw = self.value(x_nhwc).permute(0, 3, 1, 2).unflatten(1, (self.num_heads, -1))
         value_ngds = F.pad(value_ngdhw, (reach, reach, reach, reach + 1)).flatten(3)
         shifts = [row * line + column for row in range(taps) for column in range(taps)]
-        if torch.is_grad_enabled():
-            y_ngds = value_ngds[..., :length] * filter_ngt1s[:, :, 0]
-            for tap, shift in enumerate(shifts[1:], start=1):
-                y_ngds = torch.addcmul(y_ngds, value_ngds[..., shift : shift + length], filter_ngt1s[:, :, tap])
-        else:  # head by head, so that the sum stays in the cache
-            y_ngds = value_ngds.new_empty(*value_ngds.shape[:3], length)
-            for sums, values, filters in zip(
-                y_ngds.flatten(0, 1), value_ngds.flatten(0, 1), filter_ngt1s.flatten(0, 1), strict=True
-            ):
-                torch.mul(values[:, :length], filters[0], out=sums)
-                for tap, shift in enumerate(shifts[1:], start=1):
-                    sums.addcmul_(values[:, shift : shift + length], filters[tap])
+        y_ngds = apply_filters(value_ngds, filter_ngts, shifts)
         y: Tensor = y_ngds.unflatten(3, (height, line))[..., :width].flatten(1, 2).permute(0, 2, 3, 1)
         return y
 
@@ -153,15 +143,4 @@ class OutlookAttention(nn.Module):
         )
         weight = torch.softmax(logits_nol.view(samples, self.num_heads, area, area, -1) * self.scale, dim=3)
         weight = self.attention_dropout(weight).view(samples, self.num_heads, size, size, size, size, height, width)
-        merged = weight.new_zeros(samples, self.num_heads, 2 * size - 1, 2 * size - 1, height, width)
-        for i in range(size):
-            for j in range(size):
-                down, right = i - size // 2, j - size // 2
-                top, bottom = max(0, down), min(height, height + down)
-                left, end = max(0, right), min(width, width + right)
-                if top < bottom and left < end:
-                    merged[
-                        :, :, size - 1 - i : 2 * size - 1 - i, size - 1 - j : 2 * size - 1 - j, top:bottom, left:end
-                    ] += weight[:, :, i, j, :, :, top - down : bottom - down, left - right : end - right]
-        y: Tensor = merged
-        return y
+        return merge_windows(weight)
