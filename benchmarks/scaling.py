@@ -19,6 +19,7 @@ from common import Step, peak_bytes
 from torch import Tensor, nn
 
 import attnzoo
+from attnzoo.errors import AttnZooError
 
 WIDTH, HEADS, DIM = 64, 4, 16
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
@@ -164,7 +165,7 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         attnzoo.keep_freed_memory()
-    except attnzoo.AttnZooError as error:
+    except AttnZooError as error:
         print(error)
     torch.manual_seed(0)
     lengths = QUICK_LENGTHS if options.quick else LENGTHS
