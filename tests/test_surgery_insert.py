@@ -3,23 +3,12 @@
 import pytest
 import torch
 from hosts import HOSTS, SITES, make_host, make_input, same
-from hosts.blocks import Gate, TokenGate, gate, order, put, wake
+from hosts.blocks import Add, Gate, TokenGate, gate, order, put, wake
 from torch import nn
 
 from attnzoo.surgery import Order, Site, insert, inserted
 
 hosts = pytest.mark.parametrize("name", HOSTS)
-
-
-class Add(nn.Module):
-    """Adds a number, times a factor: shows in which order blocks run."""
-
-    def __init__(self, number: float, factor: float = 1.0) -> None:
-        super().__init__()
-        self.number, self.factor = number, factor
-
-    def forward(self, x):
-        return x * self.factor + self.number
 
 
 class Two(nn.Module):

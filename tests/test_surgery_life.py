@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from hosts import HOSTS, make_host, make_input, same, tensors
-from hosts.blocks import Gate, Narrow, gate, put
+from hosts.blocks import Add, Gate, Narrow, gate, put
 from torch import nn
 
 from attnzoo.errors import NameNotFound, SurgeryError
@@ -24,15 +24,6 @@ from attnzoo.surgery import (
 )
 
 hosts = pytest.mark.parametrize("name", HOSTS)
-
-
-class Add(nn.Module):
-    def __init__(self, number: float, factor: float = 1.0) -> None:
-        super().__init__()
-        self.number, self.factor = number, factor
-
-    def forward(self, x):
-        return x * self.factor + self.number
 
 
 def anatomy(host):

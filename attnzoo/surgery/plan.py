@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,9 +9,9 @@ import torch
 from torch import nn
 
 from attnzoo.errors import SpecError, SurgeryError
+from attnzoo.surgery.dry_run import dry_run
 from attnzoo.surgery.layout import Layouts, View, channels_of, make_view, token_grid
-from attnzoo.surgery.preserve import preserved
-from attnzoo.surgery.probing import Seen, Sight, counted, fake_mode
+from attnzoo.surgery.probing import Seen, Sight
 from attnzoo.surgery.sites import At
 from attnzoo.surgery.station import POSITIONS, Inserted, Place, Position, Station
 
@@ -163,13 +162,7 @@ def _try(inserted: Inserted, site: Site) -> int:
 
 
 def _run(inserted: Inserted, site: Site, faked: bool) -> int:
-    with ExitStack() as stack:
-        stack.enter_context(preserved(inserted))
-        inserted.eval()
-        stack.enter_context(torch.no_grad())
-        if faked:
-            stack.enter_context(fake_mode())
-        counter = stack.enter_context(counted())
+    with dry_run(inserted, faked) as (counter, _):
         y = inserted(torch.zeros(site.shape, dtype=site.dtype, device=site.device))
         _check_output(inserted, site, y)
         return counter.get_total_flops()

@@ -1,8 +1,6 @@
 """Run a host once, with fake tensors if it can be, and note what passes its sites."""
 
-import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,18 +9,15 @@ from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensorMode,
     UnsupportedFakeTensorException,
 )
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.errors import SurgeryError
+from attnzoo.surgery.dry_run import dry_run
 from attnzoo.surgery.inputs import Call, candidates, given_call
-from attnzoo.surgery.preserve import preserved
 from attnzoo.surgery.values import Slot, first_slot, get
 
-__all__ = ["Probe", "Seen", "Sight", "counted", "fake_mode", "probe"]
+__all__ = ["Probe", "Seen", "Sight", "probe"]
 
 _NOT_FAKEABLE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
 _SMALL = 64 * 64
@@ -86,55 +81,19 @@ def probe(host: nn.Module, names: Iterable[str], inputs: object = None) -> Probe
     raise SurgeryError(_no_run(host, inputs, failures))
 
 
-@contextmanager
-def counted() -> Iterator[FlopCounterMode]:
-    """Count FLOPs (twice the multiply-adds of matrix products and convolutions) of what runs inside.
-
-    Attention is made of its matrix products here: the fused kernels of the CPU and the fast path of
-    ``nn.MultiheadAttention`` would be counted as nothing.
-    """
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            yield counter
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-@contextmanager
-def fake_mode() -> Iterator[FakeTensorMode]:
-    """Give tensors shapes and no numbers; real parameters may take part. Failures are raised, not logged as well."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    silent = logger.disabled
-    logger.disabled = True
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            yield mode
-    finally:
-        logger.disabled = silent
-
-
 def _run(host: nn.Module, names: Sequence[str], call: Call, faked: bool) -> Probe:
     sites = {name: Seen(name, type(host.get_submodule(name)).__name__) for name in names}
-    with ExitStack() as stack:
-        stack.enter_context(preserved(host))
+    with dry_run(host, faked) as (counter, mode):
         for name, seen in sites.items():
             _watch(host.get_submodule(name), seen)
-        host.eval()
-        stack.enter_context(torch.no_grad())
-        call_here = call
-        if faked:
-            mode = stack.enter_context(fake_mode())
-            call_here = call.mapped(mode.from_tensor)
-        counter = stack.enter_context(counted())
-        host(*call_here.args, **call_here.kwargs)
+        here = call if mode is None else call.mapped(mode.from_tensor)
+        host(*here.args, **here.kwargs)
         flops = counter.get_total_flops()
     return Probe(sites, call, flops, faked)
 
 
 def _watch(module: nn.Module, seen: Seen) -> None:
-    """Add hooks that note what passes; ``preserved`` takes them away."""
+    """Add hooks that note what passes; ``dry_run`` takes them away."""
 
     def before(_: nn.Module, args: Any, kwargs: Any) -> None:
         seen.before.append(_sight((args, kwargs)))

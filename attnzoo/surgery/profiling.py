@@ -3,17 +3,18 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from attnzoo.surgery.dry_run import dry_run
 from attnzoo.surgery.inputs import Call
 from attnzoo.surgery.life import Insertion, disabled, inserted
 from attnzoo.surgery.preserve import preserved
-from attnzoo.surgery.probing import counted, fake_mode, probe
+from attnzoo.surgery.probing import probe
 from attnzoo.surgery.report import human
 
 __all__ = ["Cost", "Profile", "Time", "profile"]
@@ -152,15 +153,8 @@ def _seen_inputs(host: nn.Module, item: Insertion, call: Call) -> list[Call]:
 def _flops(module: nn.Module, call: Call) -> int:
     """Return the FLOPs of one call in eval mode, with fake tensors if that is possible."""
     for faked in (True, False):
-        with ExitStack() as stack:
-            stack.enter_context(preserved(module))
-            module.eval()
-            stack.enter_context(torch.no_grad())
-            here = call
-            if faked:
-                mode = stack.enter_context(fake_mode())
-                here = call.mapped(mode.from_tensor)
-            counter = stack.enter_context(counted())
+        with dry_run(module, faked) as (counter, mode):
+            here = call if mode is None else call.mapped(mode.from_tensor)
             try:
                 module(*here.args, **here.kwargs)
                 return counter.get_total_flops()

@@ -40,6 +40,17 @@ class Narrow(nn.Module):
         return self.conv(x)
 
 
+class Add(nn.Module):
+    """Adds a number, times a factor: shows in which order blocks run."""
+
+    def __init__(self, number: float, factor: float = 1.0) -> None:
+        super().__init__()
+        self.number, self.factor = number, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor + self.number
+
+
 def gate(site: Site) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(7)
