@@ -9,7 +9,8 @@ import torch
 
 import attnzoo
 from attnzoo.golden import find_dialects, read_golden
-from attnzoo.weights.dialects import is_counter, our_arguments
+from attnzoo.weights.binding import our_arguments
+from attnzoo.weights.dialects import is_counter
 from attnzoo.weights.foreign import build_foreign, foreign_tensors
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.safetensors"))

@@ -9,7 +9,7 @@ from attnzoo.card import Dialect, fold
 from attnzoo.errors import CardError, DialectError, ExpressionError, GoldenError
 from attnzoo.golden.files import GoldenFile
 from attnzoo.registry import Entry, Registry
-from attnzoo.weights.dialects import applies, bind_arguments
+from attnzoo.weights.binding import applies, bind_arguments
 
 __all__ = ["Match", "find_dialects"]
 

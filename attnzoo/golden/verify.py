@@ -18,7 +18,8 @@ from attnzoo.golden.compare import Comparison, compare, compare_gradients, compa
 from attnzoo.golden.files import GoldenFile, read_golden
 from attnzoo.golden.match import find_dialects
 from attnzoo.registry import Entry, Registry
-from attnzoo.weights.dialects import our_arguments, to_ours, translation
+from attnzoo.weights.binding import our_arguments
+from attnzoo.weights.dialects import to_ours, translation
 
 __all__ = ["Verdict", "load_foreign", "verify"]
 

@@ -1,11 +1,10 @@
-"""Dialects: translate another library's arguments and tensors into a block's own, and back.
+"""Dialects: translate another library's tensors into a block's own, and back.
 
-A dialect is data in a card (``docs/reference/cards.md``). `bind_arguments` turns their constructor call into our
-arguments; `translation` expands the tensor table for one block into concrete steps, which `to_ours` and `to_theirs`
-walk in the two directions.
+A dialect is data in a card (``docs/reference/cards.md``). `translation` expands its tensor table for one block into
+concrete steps, which `to_ours` and `to_theirs` walk in the two directions. Arguments are in `binding`.
 """
 
-import inspect
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ import torch
 from torch import Tensor
 
 from attnzoo.card import Dialect
-from attnzoo.errors import DialectError, ExpressionError, did_you_mean
+from attnzoo.errors import DialectError, did_you_mean
 from attnzoo.expression import evaluate
 
-__all__ = ["Step", "applies", "bind_arguments", "is_counter", "our_arguments", "to_ours", "to_theirs", "translation"]
+__all__ = ["Step", "is_counter", "their_shapes", "to_ours", "to_theirs", "translation"]
 
 
 @dataclass(frozen=True)
@@ -34,57 +33,6 @@ class Step:
     our_sizes: tuple[int, ...]  # first-axis sizes of ours, for splitting
     their_sizes: tuple[int, ...] | None  # first-axis sizes of theirs, for splitting on the way back; None: equal
     stacked: bool  # ours have one axis less than the tensor they are taken from
-
-
-def bind_arguments(dialect: Dialect, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Bind a call of their constructor to the dialect's signature, defaults filled in.
-
-    Raises:
-        DialectError: Too many, unknown or missing arguments.
-    """
-    where = f"dialect {dialect.name!r}"
-    names = list(dialect.signature)
-    if len(args) > len(names):
-        message = f"{where}: {len(args)} positional arguments, the signature has {len(names)}"
-        raise DialectError(message)
-    bound = dict(dialect.signature)
-    bound.update(zip(names, args, strict=False))
-    for key, value in kwargs.items():
-        if key not in bound:
-            message = f"{where}: no argument {key!r} in the signature{did_you_mean(key, names)}"
-            raise DialectError(message)
-        bound[key] = value
-    missing = [k for k, v in bound.items() if v is inspect.Parameter.empty]
-    if missing:
-        message = f"{where}: no value for {', '.join(map(repr, missing))}; the signature requires it"
-        raise DialectError(message)
-    return bound
-
-
-def applies(dialect: Dialect, bound: Mapping[str, Any]) -> bool:
-    """Say whether the dialect's ``when`` holds for their arguments."""
-    return dialect.when is None or bool(evaluate(dialect.when, bound))
-
-
-def our_arguments(
-    dialect: Dialect,
-    bound: Mapping[str, Any],
-    call: Mapping[str, Any] | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
-) -> dict[str, Any]:
-    """Return our constructor arguments for their bound arguments.
-
-    ``call`` are the arguments of their forward call and ``shapes`` those of their tensors, where they are known.
-    """
-    names = {**bound, "call": dict(call or {}), "shapes": dict(shapes or {})}
-    result = {}
-    for ours, value in dialect.args.items():
-        try:
-            result[ours] = evaluate(value, names) if isinstance(value, str) else value
-        except ExpressionError as error:
-            message = f"dialect {dialect.name!r}: args.{ours}: {error}"
-            raise DialectError(message) from error
-    return result
 
 
 def translation(dialect: Dialect, arguments: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> list[Step]:
@@ -146,6 +94,18 @@ def to_theirs(steps: Iterable[Step], ours: Mapping[str, Tensor]) -> dict[str, Te
     for step in steps:
         if all(k in ours for k in step.ours):
             result.update(_export(step, [ours[k] for k in step.ours]))
+    return result
+
+
+def their_shapes(steps: Iterable[Step], shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of their tensors for the ``shapes`` of ours; what `to_theirs` would give, without tensors."""
+    result: dict[str, tuple[int, ...]] = {}
+    for step in steps:
+        if step.pattern is None and len(step.ours) == len(step.theirs) == 1:
+            result[step.theirs[0]] = tuple(shapes[step.ours[0]])
+        else:
+            ours = [torch.empty(tuple(shapes[k]), device="meta") for k in step.ours]
+            result.update((k, tuple(v.shape)) for k, v in _export(step, ours).items())
     return result
 
 
@@ -279,9 +239,16 @@ _HOLE = re.compile(r"\\\{(\w+)\\\}|\\\*")
 
 def _matches(left: str, keys: Iterable[str]) -> list[Mapping[str, str]]:
     """Return the values of the holes of ``left`` for each of our keys that its first name matches."""
-    first = re.escape(_keys(left)[0])
-    regex = re.compile(_HOLE.sub(_group_of(set()), first) + r"\Z")
+    first = _keys(left)[0]
+    if "{" not in first and "*" not in first:
+        return [{}] if first in keys else []
+    regex = _regex_of(first)
     return [m.groupdict() for k in keys if (m := regex.match(k))]
+
+
+@functools.lru_cache(maxsize=1024)
+def _regex_of(name: str) -> re.Pattern[str]:
+    return re.compile(_HOLE.sub(_group_of(set()), re.escape(name)) + r"\Z")
 
 
 def _group_of(seen: set[str]) -> Callable[[re.Match[str]], str]:

@@ -10,8 +10,9 @@ from attnzoo.errors import NameNotFound, near_matches
 from attnzoo.registry import Registry
 from attnzoo.spec import BlockSpec
 from attnzoo.weights.checkpoint import open_checkpoint
+from attnzoo.weights.cut import cut_out
 from attnzoo.weights.hashes import sha256_of
-from attnzoo.weights.scan import cut_out, scan
+from attnzoo.weights.scan import scan
 from attnzoo.weights.store import save_block
 
 __all__ = ["Extracted", "extract"]

@@ -17,6 +17,7 @@ from attnzoo.registry import Entry, Registry
 __all__ = ["NameIndex", "Place", "find_places", "is_counter_name", "table_keys"]
 
 _TOKEN = re.compile(r"[A-Za-z_]\w*(?:\.(?:\w+|\{\w+\}|\*))*")
+_NUMBERED = re.compile(r"(?<![^.])(?:\d+|\{[^.]*)(?![^.])")
 _GENERIC = frozenset(["weight", "bias", "weight.*", "*"])
 _MIN_SHARE = 0.3  # of a dialect's lines that must be there
 
@@ -31,34 +32,50 @@ class Place:
 
 
 class NameIndex:
-    """The names of a checkpoint, by what they end with. All numbers are one: ``fc.0.weight`` is ``fc.#.weight``."""
+    """The names of a checkpoint, by what they end with. All numbers are one: ``fc.0.weight`` is ``fc.#.weight``.
+
+    The layers of a model are alike: thousands of names have a few dozen forms, and only forms are cut into ends.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = sorted(names)
-        self.sites_of: dict[str, set[str]] = {}
+        self._names_of: dict[str, list[str]] = {}
         for name in self.names:
-            parts = name.split(".")
+            self._names_of.setdefault(plain_form(name), []).append(name)
+        self._cuts: dict[str, list[tuple[str, int]]] = {}
+        for form in self._names_of:
+            parts = form.split(".")
             for cut in range(len(parts)):
-                site = ".".join(parts[:cut])
-                end = [_plain(p) for p in parts[cut:]]
-                self._add(".".join(end), site)
-                for kept in range(1, min(len(end), 4)):
-                    self._add(".".join([*end[:kept], "*"]), site)
+                end = parts[cut:]
+                for text in (".".join(end), *(".".join([*end[:k], "*"]) for k in range(1, min(len(end), 4)))):
+                    self._cuts.setdefault(text, []).append((form, cut))
+        self._sites: dict[str, frozenset[str]] = {}
+        self._below: dict[str, tuple[str, ...]] = {}
 
-    def _add(self, end: str, site: str) -> None:
-        self.sites_of.setdefault(end, set()).add(site)
+    def has_any(self, ends: Iterable[str]) -> bool:
+        """Say whether a name ends with one of ``ends``, which are plain forms."""
+        return any(end in self._cuts for end in ends)
 
-    def below(self, site: str) -> list[str]:
+    def sites_of(self, end: str) -> frozenset[str]:
+        """Return the paths below which there is the plain form ``end``, perhaps with ``.*`` at its own end."""
+        if end not in self._sites:
+            pairs = self._cuts.get(end, ())
+            sites = (".".join(name.split(".")[:cut]) for form, cut in pairs for name in self._names_of[form])
+            self._sites[end] = frozenset(sites)
+        return self._sites[end]
+
+    def below(self, site: str) -> tuple[str, ...]:
         """Return the names below ``site``, without it."""
-        if not site:
-            return self.names
-        start = bisect_left(self.names, f"{site}.")
-        stop = bisect_left(self.names, f"{site}/")  # "/" is the character after "."
-        return [n[len(site) + 1 :] for n in self.names[start:stop]]
+        if site not in self._below:
+            start = bisect_left(self.names, f"{site}.") if site else 0
+            stop = bisect_left(self.names, f"{site}/") if site else len(self.names)  # "/" is the character after "."
+            self._below[site] = tuple(n[len(site) + 1 if site else 0 :] for n in self.names[start:stop])
+        return self._below[site]
 
 
-def _plain(part: str) -> str:
-    return "#" if part.isdigit() or part.startswith("{") else part
+def plain_form(name: str) -> str:
+    """Return ``name`` with every number, and every hole of a card's line, as ``#``."""
+    return _NUMBERED.sub("#", name)
 
 
 def find_places(index: NameIndex, registry: Registry) -> Iterator[Place]:
@@ -80,8 +97,7 @@ def _may_occur(card: Card, index: NameIndex) -> bool:
     if card.path is None:
         return False
     _, _, text = card.path.read_text(encoding="utf-8").partition("\ndialects:")
-    tokens = {".".join(map(_plain, token.split("."))) for token in _TOKEN.findall(text)} - _GENERIC
-    return not tokens.isdisjoint(index.sites_of)
+    return index.has_any({plain_form(token) for token in set(_TOKEN.findall(text))} - _GENERIC)
 
 
 def table_keys(dialect: Dialect) -> list[list[str]]:
@@ -100,18 +116,18 @@ def _sites(dialect: Dialect, index: NameIndex) -> set[str]:
     for keys in lines:
         found: set[str] = set()
         for key in keys:
-            end = ".".join(map(_plain, key.split(".")))
+            end = plain_form(key)
             if end not in _GENERIC:
-                found |= index.sites_of.get(end, set())
+                found |= index.sites_of(end)
         for site in found:
             hits[site] = hits.get(site, 0) + 1
     accounted = _regex(tuple(k for keys in lines for k in keys), tuple(dialect.ignore))
     enough = _MIN_SHARE * len(lines)
-    return {s for s, count in hits.items() if count >= enough and _all_match(accounted, index.below(s))}
-
-
-def _all_match(accounted: re.Pattern[str], names: list[str]) -> bool:
-    return all(accounted.match(n) or is_counter_name(n) for n in names)
+    sites_of: dict[tuple[str, ...], list[str]] = {}
+    for site in (s for s, count in hits.items() if count >= enough):
+        sites_of.setdefault(index.below(site), []).append(site)
+    fitting = (names for names in sites_of if all(accounted.match(n) or is_counter_name(n) for n in names))
+    return {site for names in fitting for site in sites_of[names]}
 
 
 def is_counter_name(name: str) -> bool:

@@ -17,16 +17,8 @@ from attnzoo.card import Dialect
 from attnzoo.errors import DialectError, LoadError, NameNotFound, WeightsError, did_you_mean
 from attnzoo.registry import Entry, Registry
 from attnzoo.spec import BlockSpec
-from attnzoo.weights.dialects import (
-    Step,
-    applies,
-    bind_arguments,
-    is_counter,
-    our_arguments,
-    to_ours,
-    to_theirs,
-    translation,
-)
+from attnzoo.weights.binding import applies, bind_arguments, our_arguments
+from attnzoo.weights.dialects import Step, is_counter, their_shapes, to_ours, to_theirs, translation
 from attnzoo.weights.files import atomic_write
 from attnzoo.weights.report import LoadReport, compare_shapes
 from attnzoo.weights.store import fill_from_meta
@@ -36,7 +28,6 @@ __all__ = [
     "arguments_from_theirs",
     "build_foreign",
     "dialect_of",
-    "expected_shapes",
     "export_block",
     "foreign_report",
     "foreign_tensors",
@@ -83,12 +74,6 @@ def steps_for(entry: Entry, dialect: Dialect, arguments: Mapping[str, Any], modu
     return translation(dialect, full_arguments(entry.card.load_class(), arguments), shapes)
 
 
-def expected_shapes(steps: list[Step], module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that their tensors have for a block on the meta device."""
-    state = {k: torch.empty(v.shape, device="meta", dtype=v.dtype) for k, v in module.state_dict().items()}
-    return {k: tuple(v.shape) for k, v in to_theirs(steps, state).items()}
-
-
 def foreign_report(dialect: Dialect, expected: Mapping[str, Any], found: Mapping[str, Any]) -> LoadReport:
     """Compare the shapes of their tensors that a block needs with those found, but for ignored ones and counters."""
     wanted = {k: v for k, v in expected.items() if k in found or not is_counter(k)}
@@ -118,7 +103,8 @@ def build_foreign(
     table = dialect_of(entry, dialect)
     module = meta_block(registry, entry.id, arguments)
     steps = steps_for(entry, table, arguments, module)
-    report = foreign_report(table, expected_shapes(steps, module), {k: tuple(v.shape) for k, v in tensors.items()})
+    expected = their_shapes(steps, {k: tuple(v.shape) for k, v in module.state_dict().items()})
+    report = foreign_report(table, expected, {k: tuple(v.shape) for k, v in tensors.items()})
     if not report.ok:
         message = f"{where}: as {entry.id} in the dialect {table.name!r}: {report}; nothing was built"
         raise LoadError(message, report)

@@ -143,7 +143,7 @@ class _Walk:
 
 
 def _arguments(dialect: Dialect, walk: _Walk, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    from attnzoo.weights.dialects import applies, our_arguments
+    from attnzoo.weights.binding import applies, our_arguments
 
     shapes = {k: list(checkpoint.tensors[v].shape) for k, v in walk.tensors.items()}
     bound = {"ops": dict(walk.ops), "attrs": dict(walk.attrs)}

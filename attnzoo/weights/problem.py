@@ -4,20 +4,21 @@ import itertools
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from attnzoo.arguments import parameters_of
+from attnzoo.arguments import full_arguments, parameters_of
 from attnzoo.card import Dialect
 from attnzoo.registry import Entry
-from attnzoo.weights.dialects import is_counter
-from attnzoo.weights.foreign import expected_shapes, foreign_report, steps_for
+from attnzoo.weights.dialects import is_counter, their_shapes, translation
+from attnzoo.weights.foreign import foreign_report
 
 __all__ = [
     "SMALL",
+    "Built",
     "Number",
     "Problem",
     "Shapes",
@@ -44,6 +45,19 @@ SMALL = tuple(range(1, 13))  # sides of windows, for pairs
 
 
 @dataclass(frozen=True)
+class Built:
+    """What was learned by building blocks; kept for the next problem.
+
+    Attributes:
+        own: Block and arguments to the shapes of its own tensors, or None if the block cannot be so.
+        theirs: Block, dialect and arguments to the shapes of their tensors.
+    """
+
+    own: dict[tuple[str, str], Shapes | None] = field(default_factory=dict)
+    theirs: dict[tuple[str, str, str], Shapes | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Problem:
     """One block, one dialect, the shapes of the tensors there."""
 
@@ -51,19 +65,19 @@ class Problem:
     dialect: Dialect
     shapes: Shapes
     cls: Any
-    builds: dict[str, Shapes | None]  # shared by all problems of one dialect
+    built: Built  # shared by all problems
     spent: list[int]  # builds made for this problem
     lacking: set[str]  # names that it always has and that are not at hand, once known
 
     def sizes(self, args: Mapping[str, Any]) -> Shapes | None:
         """Return the shapes of their tensors for our arguments, or None if the block cannot be so."""
-        key = repr(sorted(args.items()))
-        if key not in self.builds:
+        key = (self.entry.id, self.dialect.name, repr(sorted(args.items())))
+        if key not in self.built.theirs:
             if self.spent[0] >= _MAX_BUILDS:
                 return None
             self.spent[0] += 1
-            self.builds[key] = _expected(self, args)
-        return self.builds[key]
+            self.built.theirs[key] = _expected(self, args, key[2])
+        return self.built.theirs[key]
 
     def fits(self, args: Mapping[str, Any]) -> bool:
         """Say whether every tensor is there and has its shape."""
@@ -88,11 +102,25 @@ class _NoValues(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _expected(problem: Problem, args: Mapping[str, Any]) -> Shapes | None:
+def _expected(problem: Problem, args: Mapping[str, Any], key: str) -> Shapes | None:
+    own = (problem.entry.id, key)
+    if own not in problem.built.own:
+        problem.built.own[own] = _own(problem, args)
+    shapes = problem.built.own[own]
+    if shapes is None:
+        return None
+    try:
+        return their_shapes(translation(problem.dialect, full_arguments(problem.cls, args), shapes), shapes)
+    except Exception:
+        # Candidates are guesses: what a dialect cannot say of them is not the answer.
+        return None
+
+
+def _own(problem: Problem, args: Mapping[str, Any]) -> Shapes | None:
     try:
         with torch.device("meta"), _NoValues():
             module = problem.cls(**args)
-        return expected_shapes(steps_for(problem.entry, problem.dialect, args, module), module)
+        return {k: tuple(v.shape) for k, v in module.state_dict().items()}
     except Exception:
         # Candidates are guesses: a constructor may refuse them in any way, and then they are not the answer.
         return None

@@ -13,10 +13,11 @@ from attnzoo.registry import Registry
 from attnzoo.spec import BlockSpec
 from attnzoo.weights.catalogue import WeightsEntry, catalogue_of
 from attnzoo.weights.checkpoint import open_checkpoint
+from attnzoo.weights.cut import cut_out
 from attnzoo.weights.fetch import fetch, local_path_of
 from attnzoo.weights.foreign import build_foreign
 from attnzoo.weights.hashes import sha256_of, verify_hash
-from attnzoo.weights.scan import cut_out, scan
+from attnzoo.weights.scan import scan
 from attnzoo.weights.store import build_on_meta, read_description, read_tensors
 
 __all__ = ["build_with_weights", "local_file", "sha256_of", "verify_hash"]

@@ -1,4 +1,4 @@
-"""Find the blocks inside a checkpoint, and cut one out.
+"""Find the blocks inside a checkpoint.
 
 `scan` never decides what the tensors do not say: where several blocks or arguments fit, all are listed, and what
 tensors cannot tell (the number of heads, a gate's form) is named.
@@ -8,17 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from torch import nn
-
-from attnzoo.card import Dialect
-from attnzoo.errors import LoadError, NameNotFound, did_you_mean
-from attnzoo.registry import Entry, Registry
+from attnzoo.registry import Registry
 from attnzoo.weights.checkpoint import Checkpoint
 from attnzoo.weights.find import NameIndex, Place, find_places
-from attnzoo.weights.foreign import build_foreign
+from attnzoo.weights.problem import Built
 from attnzoo.weights.solve import Shapes, Solution, solve
 
-__all__ = ["Found", "Reading", "Unsolved", "cut_out", "scan", "scan_fully"]
+__all__ = ["Found", "Reading", "Unsolved", "scan", "scan_fully"]
 
 
 @dataclass(frozen=True)
@@ -92,58 +88,65 @@ def scan(checkpoint: Checkpoint, registry: Registry) -> list[Found]:
 def scan_fully(checkpoint: Checkpoint, registry: Registry) -> tuple[list[Found], list[Unsolved]]:
     """Return what `scan` returns, and the places that have a block's names but not its shapes."""
     index = NameIndex(checkpoint.tensors)
-    solver = _Solver()
+    places: dict[str, list[Place]] = {}
+    for place in find_places(index, registry):
+        places.setdefault(place.site, []).append(place)
     by_site: dict[str, list[tuple[Place, Solution]]] = {}
     without: dict[str, list[str]] = {}
-    for place in find_places(index, registry):
-        shapes = {n: checkpoint.tensors[_join(place.site, n)].shape for n in index.below(place.site)}
-        solution = solver.solve(place.entry, place.dialect, shapes)
-        if solution is not None and solution.matched:
-            by_site.setdefault(place.site, []).append((place, solution))
-        elif solution is None:
-            reason = (
-                f"{place.entry.id} in the dialect {place.dialect.name!r}: no arguments found that give these shapes"
-            )
-            without.setdefault(place.site, []).append(reason)
-    outer = _outermost(by_site)
-    found = [_found(checkpoint, index, site, _readings(by_site[site])) for site in sorted(outer, key=_natural)]
+    solver = _Solver()
+    for site in sorted(places, key=lambda s: s.count(".") if s else -1):
+        if any(outer in by_site for outer in _outer(site)):
+            continue
+        shapes = {n: checkpoint.tensors[_join(site, n)].shape for n in index.below(site)}
+        solutions, reasons = solver.solve_all(places[site], shapes)
+        if solutions:
+            by_site[site] = solutions
+        if reasons:
+            without[site] = reasons
+    found = [_found(checkpoint, index, site, _readings(by_site[site])) for site in sorted(by_site, key=_natural)]
     if checkpoint.graph is not None:
         from attnzoo.weights.onnx_file import scan_graph
 
         found += scan_graph(checkpoint, registry, {f.site for f in found})
-    left = [s for s in without if not any(_is_within(s, f.site) or _is_within(f.site, s) for f in found)]
+    sites = {f.site for f in found}
+    taken = sites.union(*map(_outer, sites))
+    left = [s for s in without if s not in taken and sites.isdisjoint(_outer(s))]
     return found, [Unsolved(s, tuple(without[s])) for s in sorted(left, key=_natural)]
 
 
-def _is_within(site: str, other: str) -> bool:
-    return site == other or not other or site.startswith(f"{other}.")
+def _outer(site: str) -> list[str]:
+    """Return the paths that ``site`` lies within, the whole file (an empty path) last."""
+    parts = site.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts) - 1, -1, -1)] if site else []
 
 
 class _Solver:
     """Solves each set of shapes once: the layers of a model are alike."""
 
     def __init__(self) -> None:
-        self.builds: dict[tuple[str, str], dict[str, Shapes | None]] = {}
+        self.built = Built()
         self.known: dict[Any, Solution | None] = {}
 
-    def solve(self, entry: Entry, dialect: Dialect, shapes: Shapes) -> Solution | None:
-        key = (entry.id, dialect.name, tuple(sorted(shapes.items())))
-        if key not in self.known:
-            builds = self.builds.setdefault((entry.id, dialect.name), {})
-            self.known[key] = solve(entry, dialect, shapes, builds)
-        return self.known[key]
+    def solve_all(self, places: list[Place], shapes: Shapes) -> tuple[list[tuple[Place, Solution]], list[str]]:
+        """Return the solutions at one site, and for places without one why there is none."""
+        solutions: list[tuple[Place, Solution]] = []
+        reasons: list[str] = []
+        alike = tuple(shapes.items())
+        for place in places:
+            key = (place.entry.id, place.dialect.name, alike)
+            if key not in self.known:
+                self.known[key] = solve(place.entry, place.dialect, shapes, self.built)
+            solution = self.known[key]
+            if solution is None:
+                name = place.dialect.name
+                reasons.append(f"{place.entry.id} in the dialect {name!r}: no arguments found that give these shapes")
+            elif solution.matched:
+                solutions.append((place, solution))
+        return solutions, reasons
 
 
 def _join(site: str, name: str) -> str:
     return f"{site}.{name}" if site else name
-
-
-def _outermost(sites: Iterable[str]) -> list[str]:
-    kept: list[str] = []
-    for site in sorted(sites, key=lambda s: s.count(".") if s else -1):
-        if not any(site.startswith(f"{other}.") or not other for other in kept):
-            kept.append(site)
-    return kept
 
 
 def _natural(site: str) -> list[tuple[int, int, str]]:
@@ -189,107 +192,3 @@ def _same_as(checkpoint: Checkpoint, site: str, names: list[str]) -> str:
         if not ends and other and all(_join(other, n[len(site) + 1 :]) in checkpoint.tensors for n in names)
         else ""
     )
-
-
-def cut_out(
-    checkpoint: Checkpoint,
-    found: Found,
-    registry: Registry,
-    *,
-    block: str | None = None,
-    dialect: str | None = None,
-    arguments: Mapping[str, Any] | None = None,
-) -> tuple[nn.Module, Reading, dict[str, Any]]:
-    """Build the block at a place with its tensors. Returns it, the reading used, and the arguments that were assumed.
-
-    Args:
-        checkpoint: The checkpoint.
-        found: A place of it.
-        registry: Where blocks are looked up.
-        block: Which of the readings, if there are several.
-        dialect: Which of the dialects, if they differ.
-        arguments: Arguments that the tensors cannot tell.
-
-    Raises:
-        LoadError: Several readings fit and none was chosen, or a number that tensors cannot tell was not given.
-        NameNotFound: The chosen block or dialect does not fit there.
-    """
-    reading = _chosen(found, registry, block, dialect)
-    given = dict(arguments or {})
-    where = f"{checkpoint.path} at {found.site!r}"
-    unknown = [k for k in given if k not in reading.args and k not in reading.untold]
-    if unknown:
-        known = [*reading.untold, *reading.args]
-        near, untold = did_you_mean(unknown[0], known), ", ".join(reading.untold) or "none"
-        message = f"{where}: no argument {unknown[0]!r} to give{near}; untold are: {untold}"
-        raise NameNotFound(message)
-    if given:
-        reading = _solved_again(checkpoint, found, registry, reading, given)
-    needed = [k for k in reading.untold if k not in given and _is_needed(registry, reading, k)]
-    if needed:
-        message = (
-            f"{where}: tensors cannot tell {', '.join(map(repr, needed))} of {reading.block}; "
-            f"give --arg {needed[0]}=… (in Python: {needed[0]}=…)"
-        )
-        raise LoadError(message)
-    assumed = {k: v for k, v in reading.untold.items() if k not in given}
-    args = {**reading.args, **assumed, **given}
-    tensors = _tensors(checkpoint, found)
-    return build_foreign(registry, reading.block, reading.dialects[0], args, tensors, where), reading, assumed
-
-
-def _solved_again(
-    checkpoint: Checkpoint, found: Found, registry: Registry, reading: Reading, given: Mapping[str, Any]
-) -> Reading:
-    """Return the reading with what follows from the arguments that were given."""
-    if found.graph:
-        return reading
-    entry = registry.find(reading.block)
-    shapes = {k: v.shape for k, v in checkpoint.below(found.site).items()}
-    for name in reading.dialects:
-        solution = solve(entry, entry.card.dialects[name], shapes, given={**_constants(reading, given), **given})
-        if solution is not None:
-            args = {k: v for k, v in solution.args.items() if k not in given}
-            untold = {k: v for k, v in reading.untold.items() if k not in given and k not in args}
-            return Reading(reading.block, (name,), args, untold | dict(solution.untold))
-    values = ", ".join(f"{k}={v!r}" for k, v in given.items())
-    place = f"{checkpoint.path} at {found.site!r}"
-    message = f"{place}: {reading.block} with {values} does not have these tensors, expected {dict(reading.args)}"
-    raise LoadError(message)
-
-
-def _constants(reading: Reading, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in reading.args.items() if k not in given}
-
-
-def _tensors(checkpoint: Checkpoint, found: Found) -> dict[str, Any]:
-    if not found.graph:
-        return checkpoint.read_below(found.site)
-    tensors = checkpoint.read(found.graph.values())
-    return {ours: tensors[theirs] for ours, theirs in found.graph.items()}
-
-
-def _is_needed(registry: Registry, reading: Reading, name: str) -> bool:
-    """Say whether a whole number that tensors cannot tell has no default, or one that is a mere stand-in."""
-    from attnzoo.arguments import parameters_of
-
-    parameter = parameters_of(registry.find(reading.block).card.load_class())[name]
-    return parameter.default is parameter.empty or (
-        type(reading.untold[name]) is int and reading.untold[name] != parameter.default
-    )
-
-
-def _chosen(found: Found, registry: Registry, block: str | None, dialect: str | None) -> Reading:
-    readings = [r for r in found.readings if block is None or r.block == registry.find(block).id]
-    if dialect is not None:
-        readings = [Reading(r.block, (dialect,), r.args, r.untold) for r in readings if dialect in r.dialects]
-    choices = "; ".join(f"{r.block} ({', '.join(r.dialects)}) {dict(r.args)}" for r in found.readings)
-    if not readings:
-        message = (
-            f"{found.site!r}: not {block or 'a block'} in the dialect {dialect or 'of any kind'}; it fits: {choices}"
-        )
-        raise NameNotFound(message)
-    if len(readings) > 1:
-        message = f"{found.site!r}: {len(readings)} readings fit, expected one; give --block or --dialect: {choices}"
-        raise LoadError(message)
-    return readings[0]

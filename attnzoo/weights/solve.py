@@ -18,6 +18,7 @@ from attnzoo.expression import evaluate, names_in
 from attnzoo.registry import Entry
 from attnzoo.weights.numbers import by_laws, try_candidates, wrong_sizes
 from attnzoo.weights.problem import (
+    Built,
     Problem,
     Shapes,
     Variable,
@@ -54,16 +55,15 @@ def solve(
     entry: Entry,
     dialect: Dialect,
     shapes: Shapes,
-    builds: dict[str, Shapes | None] | None = None,
+    built: Built | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> Solution | None:
     """Return the arguments with which ``entry``'s block has tensors of ``shapes`` in ``dialect``, or None.
 
-    ``builds`` keeps what was learned about the block in this dialect, for the next call; ``given`` are arguments that
-    are known already.
+    ``built`` keeps what was learned about blocks, for the next call; ``given`` are arguments that are known already.
     """
     try:
-        problem = Problem(entry, dialect, shapes, entry.card.load_class(), {} if builds is None else builds, [0], set())
+        problem = Problem(entry, dialect, shapes, entry.card.load_class(), built or Built(), [0], set())
         fixed, free = _known(problem, given or {})
     except AttnZooError:
         return None

