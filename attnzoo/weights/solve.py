@@ -28,10 +28,9 @@ from attnzoo.weights.problem import (
     is_number,
     put_number,
     same_ranks,
-    starts,
     variables_of,
-    with_choices,
 )
+from attnzoo.weights.starts import starts, with_choices
 
 __all__ = ["Shapes", "Solution", "solve"]
 
