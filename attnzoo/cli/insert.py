@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,24 +31,29 @@ def command(
     as_json: bool,
 ) -> None:
     """Insert blocks into MODEL (see attnzoo sites) and print what went where and what it costs."""
-    import attnzoo
-    from attnzoo.cli._options import shape_of
-    from attnzoo.hosts import build_host
-    from attnzoo.surgery.tree import tree_lines
-
     if (spec is None) == (block is None):
         message = "give either --spec FILE, or --block NAME and --at PLACE"
         raise click.UsageError(message)
+    import attnzoo
+    from attnzoo.cli._options import shape_of
+    from attnzoo.hosts import build_host
+
     host = build_host(model, attnzoo.default_registry())
-    where = {} if block is None else {"at": at, "identity": identity}
-    report = attnzoo.insert(host, block if block is not None else str(spec), inputs=shape_of(shape), **where)
+    what, where = (str(spec), {}) if block is None else (block, {"at": at, "identity": identity})
+    report = attnzoo.insert(host, what, inputs=shape_of(shape), **where)
     if save is not None:
         attnzoo.save_inserted(host, save)
+    _print(host, report, depth, as_json)
+    if save is not None and not as_json:
+        click.echo(f"saved {save}")
+
+
+def _print(host: Any, report: Any, depth: int, as_json: bool) -> None:
+    from attnzoo.surgery.tree import tree_lines
+
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
         return
     for line in tree_lines(host, depth=depth):
         click.echo(line)
     click.echo(str(report))
-    if save is not None:
-        click.echo(f"saved {save}")

@@ -1,6 +1,7 @@
 """``attnzoo plugins``: the installed plugins."""
 
 import json
+from typing import Any
 
 import click
 
@@ -14,25 +15,10 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(show_all: bool, as_json: bool) -> None:
     """List the installed plugins: version, blocks, load time, where from."""
-    from attnzoo.plugins import where_from
     from attnzoo.registry import default_registry
     from attnzoo.weights.catalogue import known_plugins
 
-    rows = [
-        {
-            "name": p.name,
-            "distribution": p.distribution,
-            "version": p.version,
-            "status": p.status,
-            "blocks": len({c.name for c in p.cards}),
-            "milliseconds": round(p.seconds * 1000, 1),
-            "module": p.module,
-            "from": where_from(p.distribution),
-            "error": p.error,
-        }
-        for p in default_registry().plugins
-        if show_all or p.status != "blocked"
-    ]
+    rows = [_facts(p) for p in default_registry().plugins if show_all or p.status != "blocked"]
     installed = {p.distribution for p in default_registry().plugins}
     known = [k for k in known_plugins() if k.distribution not in installed] if show_all else []
     if as_json:
@@ -47,3 +33,19 @@ def command(show_all: bool, as_json: bool) -> None:
         click.echo(f"{plugin.name:<12} not installed; pip install {plugin.distribution}  ({plugin.summary})")
     if not rows:
         click.echo("no plugins are installed; pip install attnzoo-vision attnzoo-sequence")
+
+
+def _facts(plugin: Any) -> dict[str, Any]:
+    from attnzoo.plugins import where_from
+
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "status": plugin.status,
+        "blocks": len({card.name for card in plugin.cards}),
+        "milliseconds": round(plugin.seconds * 1000, 1),
+        "module": plugin.module,
+        "from": where_from(plugin.distribution),
+        "error": plugin.error,
+    }

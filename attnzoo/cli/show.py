@@ -20,7 +20,11 @@ def command(block: str, as_json: bool) -> None:
     facts = _facts(entry)
     if as_json:
         click.echo(json.dumps(facts, indent=2, default=str))
-        return
+    else:
+        _print(entry, facts)
+
+
+def _print(entry: Any, facts: dict[str, Any]) -> None:
     click.echo(f"{entry.id} — {facts['summary']}")
     click.echo(f"  class      {facts['class']}")
     if facts["aliases"]:
@@ -47,14 +51,11 @@ def command(block: str, as_json: bool) -> None:
 
 
 def _facts(entry: Any) -> dict[str, Any]:
-    from attnzoo.arguments import parameters_of, type_words
     from attnzoo.registry import default_registry
     from attnzoo.weights.catalogue import catalogue_of
 
     card = entry.card
-    parameters = parameters_of(card.load_class())
-    empty = inspect.Parameter.empty
-    registry = default_registry()
+    weights = catalogue_of(default_registry()).weights
     return {
         "id": entry.id,
         "summary": card.summary,
@@ -63,19 +64,26 @@ def _facts(entry: Any) -> dict[str, Any]:
         "domain": card.domain,
         "shape": card.shape,
         "maps": dict(card.maps),
-        "arguments": [
-            {
-                "name": p.name,
-                "type": type_words(p.annotation),
-                "required": p.default is empty,
-                "default": None if p.default is empty else p.default,
-            }
-            for p in parameters.values()
-        ],
+        "arguments": _arguments(card.load_class()),
         "paper": dict(card.paper),
         "origin": dict(card.origin),
         "notes": card.notes,
         "version": card.version,
         "dialects": {d.name: dict(d.origin) for d in card.dialects.values()},
-        "weights": [w.name for w in catalogue_of(registry).weights if w.block in (entry.id, card.name)],
+        "weights": [w.name for w in weights if w.block in (entry.id, card.name)],
     }
+
+
+def _arguments(cls: type) -> list[dict[str, Any]]:
+    from attnzoo.arguments import parameters_of, type_words
+
+    empty = inspect.Parameter.empty
+    return [
+        {
+            "name": p.name,
+            "type": type_words(p.annotation),
+            "required": p.default is empty,
+            "default": None if p.default is empty else p.default,
+        }
+        for p in parameters_of(cls).values()
+    ]

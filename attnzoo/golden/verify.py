@@ -108,9 +108,13 @@ def _compare_all(
     comparisons += compare_maps(golden, dialect, maps, names)
     if golden.after:
         after, _, _ = to_ours(steps, {**golden.groups["state"], **golden.after}, dialect.ignore)
-        state = module.state_dict()
-        comparisons += [compare(f"buffer.{k}", state[k], v) for k, v in after.items() if _is_buffer(module, k)]
+        comparisons += _compare_buffers(module, after)
     return comparisons
+
+
+def _compare_buffers(module: nn.Module, after: Mapping[str, Tensor]) -> list[Comparison]:
+    state = module.state_dict()
+    return [compare(f"buffer.{k}", state[k], v) for k, v in after.items() if _is_buffer(module, k)]
 
 
 def _leaf(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -50,20 +50,7 @@ def plugin_files(names: Names, card: Card, *, licence: str, author: str, source:
     Raises:
         PluginError: The file imports modules that lie beside it, which would be missing in the package.
     """
-    values = {
-        "plugin": names.plugin,
-        "distribution": names.distribution,
-        "package": names.package,
-        "class_name": card.class_name,
-        "block": card.name,
-        "description": _one_line(f"{card.class_name} for attnzoo: {card.summary}"),
-        "spdx": LICENCES[licence],
-        "author": _one_line(author),
-        "year": str(datetime.now(UTC).year),
-        "attnzoo_version": ".".join(__version__.split(".")[:2]),
-        "keywords": "".join(f", {k}={v!r}" for k, v in card.example.items()),
-        "arguments": _flow(card.example),
-    }
+    values = _values(names, card, licence, author)
     module = card.name.replace("-", "_")
     files = {
         "pyproject.toml": _filled("templates/pyproject.toml.txt", values),
@@ -81,6 +68,24 @@ def plugin_files(names: Names, card: Card, *, licence: str, author: str, source:
         f"{module}.yaml": card_text(card),
     }
     return {**files, **{f"{names.package}/{path}": text for path, text in inside.items()}}
+
+
+def _values(names: Names, card: Card, licence: str, author: str) -> dict[str, str]:
+    """Return what the templates are filled with."""
+    return {
+        "plugin": names.plugin,
+        "distribution": names.distribution,
+        "package": names.package,
+        "class_name": card.class_name,
+        "block": card.name,
+        "description": _one_line(f"{card.class_name} for attnzoo: {card.summary}"),
+        "spdx": LICENCES[licence],
+        "author": _one_line(author),
+        "year": str(datetime.now(UTC).year),
+        "attnzoo_version": ".".join(__version__.split(".")[:2]),
+        "keywords": "".join(f", {k}={v!r}" for k, v in card.example.items()),
+        "arguments": _flow(card.example),
+    }
 
 
 def _filled(path: str, values: Mapping[str, str]) -> str:

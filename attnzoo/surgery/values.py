@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Slot", "first_slot", "get", "put", "slot_text"]
+__all__ = ["Slot", "first_slot", "get", "put"]
 
 Slot = tuple[int | str, ...]
 
@@ -38,11 +38,6 @@ def put(value: Any, slot: Slot, new: Any) -> Any:
         value = value.copy()
     value[key] = changed
     return value
-
-
-def slot_text(slot: Slot) -> str:
-    """Return ``slot`` as it is written in Python: ``[0]['hidden']``."""
-    return "".join(f"[{key!r}]" for key in slot)
 
 
 def _tensors(value: object, slot: Slot) -> Iterator[tuple[Slot, Tensor]]:

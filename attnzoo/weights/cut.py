@@ -41,12 +41,7 @@ def cut_out(
     reading = _chosen(found, registry, block, dialect)
     given = dict(arguments or {})
     where = f"{checkpoint.path} at {found.site!r}"
-    unknown = [k for k in given if k not in reading.args and k not in reading.untold]
-    if unknown:
-        known = [*reading.untold, *reading.args]
-        near, untold = did_you_mean(unknown[0], known), ", ".join(reading.untold) or "none"
-        message = f"{where}: no argument {unknown[0]!r} to give{near}; untold are: {untold}"
-        raise NameNotFound(message)
+    _expect_known(reading, given, where)
     if given:
         reading = _solved_again(checkpoint, found, registry, reading, given)
     needed = [k for k in reading.untold if k not in given and _is_needed(registry, reading, k)]
@@ -60,6 +55,15 @@ def cut_out(
     args = {**reading.args, **assumed, **given}
     tensors = _tensors(checkpoint, found)
     return build_foreign(registry, reading.block, reading.dialects[0], args, tensors, where), reading, assumed
+
+
+def _expect_known(reading: Reading, given: Mapping[str, Any], where: str) -> None:
+    unknown = [k for k in given if k not in reading.args and k not in reading.untold]
+    if unknown:
+        known = [*reading.untold, *reading.args]
+        near, untold = did_you_mean(unknown[0], known), ", ".join(reading.untold) or "none"
+        message = f"{where}: no argument {unknown[0]!r} to give{near}; untold are: {untold}"
+        raise NameNotFound(message)
 
 
 def _solved_again(

@@ -55,14 +55,10 @@ def delta_prefix(
     length, dtype = query_nhld.shape[2], accumulation_dtype(value_nhle)
     query, key, value = (_chunks(x.to(dtype), _DELTA_CHUNK) for x in (query_nhld, key_nhld, value_nhle))
     beta = _chunks(beta_nhl.to(dtype)[..., None], _DELTA_CHUNK)
-    sums = (
-        None
-        if log_decay_nhl is None
-        else _chunks(_finite(log_decay_nhl.to(dtype))[..., None], _DELTA_CHUNK).cumsum(dim=-2)
-    )
     score, overlap = query @ key.transpose(-2, -1), (beta * key) @ key.transpose(-2, -1)
     from_state, to_state, read, keep = query, key, beta * key, None
-    if sums is not None:
+    if log_decay_nhl is not None:
+        sums = _chunks(_finite(log_decay_nhl.to(dtype))[..., None], _DELTA_CHUNK).cumsum(dim=-2)
         later = torch.ones(_DELTA_CHUNK, _DELTA_CHUNK, dtype=torch.bool, device=key.device).triu(1)
         decay = (sums - sums.transpose(-2, -1)).masked_fill(later, -torch.inf).exp()
         score, overlap, keep = score * decay, overlap * decay, sums[..., -1:, :].exp()
