@@ -52,11 +52,3 @@ def window_bias(table_hwg: Tensor, height: int, width: int) -> Tensor:
     """
     view_hwgij = table_hwg.unfold(0, height, 1).unfold(1, width, 1).flip(3, 4)
     return view_hwgij.permute(2, 0, 1, 3, 4).reshape(table_hwg.shape[2], height * width, height * width)
-
-
-def pair(size: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
-    """Return ``(height, width)``; one number stands for both."""
-    if isinstance(size, int):
-        return size, size
-    height, width = size
-    return height, width

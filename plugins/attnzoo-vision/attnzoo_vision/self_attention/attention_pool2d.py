@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
-from attnzoo_vision.ops.relative import pair
+from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.token_pool import lead_values, lead_weights, with_lead, without_lead
 
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, heads_to_map, split_heads
-from attnzoo_vision.ops.relative import attend_relative, axis_logits, pair, relative_map
+from attnzoo_vision.ops.relative import attend_relative, axis_logits, relative_map
+from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.tokens import project
 
 Position = Literal["relative", "absolute"]

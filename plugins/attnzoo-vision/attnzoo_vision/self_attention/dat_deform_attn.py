@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.deformable import even_grid
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
-from attnzoo_vision.ops.relative import pair
+from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.tokens import project, project_back
 
 Position = Literal["table", "fixed", "depthwise", "log", "none"]

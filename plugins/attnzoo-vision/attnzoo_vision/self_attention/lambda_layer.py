@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_odd
 from attnzoo_vision.ops.lambdas import apply_lambdas
-from attnzoo_vision.ops.relative import pair
+from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.tokens import is_channels_last
 
 

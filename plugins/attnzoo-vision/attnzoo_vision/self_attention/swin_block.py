@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.drop_path import drop_path
-from attnzoo_vision.ops.relative import pair
+from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.vit import init_linear
 from attnzoo_vision.self_attention.swin_window_attention import SwinWindowAttention
 

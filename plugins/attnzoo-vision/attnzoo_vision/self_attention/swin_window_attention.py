@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
-from attnzoo_vision.ops.relative import pair, window_bias
+from attnzoo_vision.ops.relative import window_bias
+from attnzoo_vision.ops.sizes import pair
 
 
 class SwinWindowAttention(nn.Module):
