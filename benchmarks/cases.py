@@ -99,7 +99,6 @@ def _torchvision_se(c: int, h: int) -> nn.Module:
     return _class("torchvision.ops", "SqueezeExcitation", c, divisible(c / 16))
 
 
-_ADD = {"fuse_add": True, "fuse_scale": False, "rd_ratio": 1 / 16}
 _PSA = "PolarizedSelfAttention"
 _COORD = "timm.layers.coord_attn"
 _TWENTY_EIGHT, _SMALL = 512 * 28 * 28, 64 * 56 * 56  # bounds of the costly ones

@@ -3,7 +3,7 @@
 ``python benchmarks/sequence.py`` times each block, in evaluation (no gradients) and in training (forward and
 backward), beside the plain PyTorch writing in ``plain_sequence.py`` and ``plain_efficient.py``, which has the block's
 own parameters and is checked to give its numbers; where x-transformers is installed, its ``Attention`` with the same
-weights (``peers_xt.py``) is checked and timed too. A ratio above 1 says how many times faster attnzoo is. Options:
+weights (``peers_x_transformers.py``) is checked and timed too. A ratio above 1 says how many times faster attnzoo is. Options:
 
     --torch             only multi-head attention against ``torch.nn.MultiheadAttention``, with and without masks
     --only sab,performer  some blocks
@@ -249,7 +249,7 @@ def x_transformers(case: Case, block: nn.Module) -> dict[str, Callable[..., obje
     """Return the form of x-transformers with the block's weights, where it is installed and has one."""
     if case.xt is None or importlib.util.find_spec("x_transformers") is None:
         return {}
-    from peers_xt import attention
+    from peers_x_transformers import attention
 
     return {"x-transformers": attention(block, case.xt)}
 
