@@ -3,7 +3,8 @@
 ``python benchmarks/sequence.py`` times each block, in evaluation (no gradients) and in training (forward and
 backward), beside the plain PyTorch writing in ``plain_sequence.py`` and ``plain_efficient.py``, which has the block's
 own parameters and is checked to give its numbers; where x-transformers is installed, its ``Attention`` with the same
-weights (``peers_x_transformers.py``) is checked and timed too. A ratio above 1 says how many times faster attnzoo is. Options:
+weights (``peers_x_transformers.py``) is checked and timed too. A ratio above 1 says how many times faster attnzoo is.
+Options:
 
     --torch             only multi-head attention against ``torch.nn.MultiheadAttention``, with and without masks
     --only sab,performer  some blocks
