@@ -250,17 +250,25 @@ def report(records: list[dict[str, Any]]) -> str:
     columns = [(mode, layout) for mode in MODES for layout in LAYOUTS]
     names = list(dict.fromkeys(r["block"] for r in measured))
     rows = [block_row(name, [r for r in measured if r["block"] == name], columns) for name in names]
-    means = ["geometric mean", ""]
-    for mode, layout in columns:
-        values = [r["median"] for r in measured if (r["mode"], r["layout"]) == (mode, layout)]
-        means.append(f"{geometric_mean(values):.2f}")
+    libraries = [r for r in measured if r["peer"] != "plain"]
+    means = [mean_row("geometric mean, library peers", libraries, columns)]
+    means.append(mean_row("geometric mean, all", measured, columns))
     head = ["block", "peer", *(f"{'forward' if m == 'forward' else 'fwd + bwd'} {at}" for m, at in columns), "memory"]
     lines = sorted({r["environment"] for r in measured if "environment" in r})
     below = [r for r in measured if r["median"] < 1]
-    text = [*(f"{line}." for line in lines), "", table(head, [*rows, [*means, ""]])]
+    text = [*(f"{line}." for line in lines), "", table(head, [*rows, *means])]
     if below:
         text += ["", "Below 1:", "", table(["block", "size", "layout", "mode", "ratio", "ms"], map(below_row, below))]
     return "\n".join(text)
+
+
+def mean_row(title: str, records: list[dict[str, Any]], columns: list[tuple[str, str]]) -> list[str]:
+    """Return the line of the geometric means over all cells of a column."""
+    cells = []
+    for mode, layout in columns:
+        values = [r["median"] for r in records if (r["mode"], r["layout"]) == (mode, layout)]
+        cells.append(f"{geometric_mean(values):.2f}" if values else "")
+    return [title, "", *cells, ""]
 
 
 def block_row(name: str, records: list[dict[str, Any]], columns: list[tuple[str, str]]) -> list[str]:
