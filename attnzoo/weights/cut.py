@@ -5,14 +5,15 @@ from typing import Any
 
 from torch import nn
 
+from attnzoo.arguments import parameters_of
 from attnzoo.errors import LoadError, NameNotFound, did_you_mean
 from attnzoo.registry import Registry
 from attnzoo.weights.checkpoint import Checkpoint
 from attnzoo.weights.foreign import build_foreign
-from attnzoo.weights.scan import Found, Reading
+from attnzoo.weights.scan import Found, Reading, Unsolved
 from attnzoo.weights.solve import solve
 
-__all__ = ["cut_out"]
+__all__ = ["cut_out", "solve_with"]
 
 
 def cut_out(
@@ -99,8 +100,6 @@ def _tensors(checkpoint: Checkpoint, found: Found) -> dict[str, Any]:
 
 def _is_needed(registry: Registry, reading: Reading, name: str) -> bool:
     """Say whether a whole number that tensors cannot tell has no default, or one that is a mere stand-in."""
-    from attnzoo.arguments import parameters_of
-
     parameter = parameters_of(registry.find(reading.block).card.load_class())[name]
     return parameter.default is parameter.empty or (
         type(reading.untold[name]) is int and reading.untold[name] != parameter.default
@@ -121,3 +120,34 @@ def _chosen(found: Found, registry: Registry, block: str | None, dialect: str | 
         message = f"{found.site!r}: {len(readings)} readings fit, expected one; give --block or --dialect: {choices}"
         raise LoadError(message)
     return readings[0]
+
+
+def solve_with(checkpoint: Checkpoint, left: Unsolved, registry: Registry, given: Mapping[str, Any]) -> Found:
+    """Return a place that `scan` could not solve, solved with the arguments that are ``given``.
+
+    Raises:
+        LoadError: It is not solved with them either; the text has the reasons, and for each block the arguments that
+            are still to be given.
+    """
+    tensors = checkpoint.below(left.site)
+    shapes = {k: v.shape for k, v in tensors.items()}
+    readings: list[Reading] = []
+    reasons: list[str] = []
+    for (block, name), reason in zip(left.dialects, left.reasons, strict=True):
+        entry = registry.find(block)
+        arguments = parameters_of(entry.card.load_class())
+        fitting = given.keys() <= arguments.keys()
+        solution = solve(entry, entry.card.dialects[name], shapes, given=given) if given and fitting else None
+        if solution is not None:
+            untold = {k: v for k, v in solution.untold.items() if k not in given}
+            readings.append(Reading(block, (name,), {**solution.args, **given}, untold))
+        reasons.append(f"{reason}; its arguments are: {', '.join(arguments)}")
+    if not readings:
+        values = ", ".join(f"{k}={v!r}" for k, v in given.items())
+        what = f"with {values} still not solved" if given else "not solved"
+        message = (
+            f"{checkpoint.path} at {left.site!r}: {what}, expected a block; give --arg NAME=VALUE for what you know"
+        )
+        raise LoadError(f"{message}: {'; '.join(reasons)}")
+    types = "+".join(sorted({v.dtype for v in tensors.values()}))
+    return Found(left.site, tuple(readings), len(tensors), types)

@@ -9,10 +9,10 @@ from attnzoo.builder import spec_of
 from attnzoo.errors import NameNotFound, near_matches
 from attnzoo.registry import Registry
 from attnzoo.spec import BlockSpec
-from attnzoo.weights.checkpoint import open_checkpoint
-from attnzoo.weights.cut import cut_out
+from attnzoo.weights.checkpoint import Checkpoint, open_checkpoint
+from attnzoo.weights.cut import cut_out, solve_with
 from attnzoo.weights.hashes import sha256_of
-from attnzoo.weights.scan import scan
+from attnzoo.weights.scan import Found, scan_fully
 from attnzoo.weights.store import save_block
 
 __all__ = ["Extracted", "extract"]
@@ -48,7 +48,7 @@ def extract(
         registry: Where blocks are looked up.
         block: Which block, where several fit.
         dialect: Which dialect, where several fit.
-        arguments: Arguments that tensors cannot tell.
+        arguments: Arguments that tensors cannot tell, or that were not found from them.
         licence: Licence of the checkpoint's weights.
         source: Where the checkpoint comes from.
 
@@ -58,17 +58,24 @@ def extract(
         WeightsError: A file cannot be read or written.
     """
     checkpoint = open_checkpoint(path)
-    found = {f.site: f for f in scan(checkpoint, registry)}
-    if site not in found:
-        near = near_matches(site, found)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; see: attnzoo scan {path}"
-        message = f"{path}: no block found at {site!r}{hint}"
-        raise NameNotFound(message)
-    module, reading, assumed = cut_out(
-        checkpoint, found[site], registry, block=block, dialect=dialect, arguments=arguments
-    )
+    found = _found(checkpoint, site, registry, dict(arguments or {}))
+    module, reading, assumed = cut_out(checkpoint, found, registry, block=block, dialect=dialect, arguments=arguments)
     about = {"parent": Path(path).name, "parent_sha256": sha256_of(checkpoint.path), "site": site}
     about |= {"dialect": reading.dialects[0], "licence": licence, "source": source}
     save_block(module, output, None, registry, **about, assumed=sorted(assumed))
     spec = spec_of(module)
     return Extracted(reading.block, spec.args if isinstance(spec, BlockSpec) else {}, assumed)
+
+
+def _found(checkpoint: Checkpoint, site: str, registry: Registry, arguments: Mapping[str, Any]) -> Found:
+    found, unsolved = scan_fully(checkpoint, registry)
+    by_site = {f.site: f for f in found}
+    if site in by_site:
+        return by_site[site]
+    left = next((u for u in unsolved if u.site == site), None)
+    if left is not None:
+        return solve_with(checkpoint, left, registry, arguments)
+    near = near_matches(site, [*by_site, *(u.site for u in unsolved)])
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; see: attnzoo scan {checkpoint.path}"
+    message = f"{checkpoint.path}: no block found at {site!r}{hint}"
+    raise NameNotFound(message)

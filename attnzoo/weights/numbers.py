@@ -71,22 +71,23 @@ def _moved(
 
 
 def _fit_law(problem: Problem, args: dict[str, Any], variable: Variable) -> dict[str, Any]:
-    """Return ``args`` with one number by a law that its sizes follow, if that mends a size."""
+    """Return ``args`` with one number by the law of its sizes that mends most of them, if any does."""
     moved = _moved(problem, args, variable)
     if moved is None:
         return args
     (old, before), (new, after) = moved
     values: list[Number] = []
-    for key in before.keys() & after.keys() & problem.shapes.keys():
+    for key in (k for k in before if k in after and k in problem.shapes):  # in order: what is tried first may win
         for a, b, wanted in zip(before[key], after[key], problem.shapes[key], strict=False):
             if a != b:
                 values += _inverse(old, a, new, b, wanted)
+    best, wrong = args, wrong_sizes(before, problem.shapes)
     for value in dict.fromkeys(values):
         changed = put_number(args, problem, variable, value)
         sizes = problem.sizes(changed)
-        if sizes is not None and wrong_sizes(sizes, problem.shapes) < wrong_sizes(before, problem.shapes):
-            return changed
-    return args
+        if sizes is not None and wrong_sizes(sizes, problem.shapes) < wrong:
+            best, wrong = changed, wrong_sizes(sizes, problem.shapes)
+    return best
 
 
 def _inverse(old: Number, a: int, new: Number, b: int, wanted: int) -> list[Number]:

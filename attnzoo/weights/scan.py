@@ -71,10 +71,12 @@ class Unsolved:
     Attributes:
         site: The dotted path.
         reasons: For each block and dialect with these names, why it is not a reading.
+        dialects: Those blocks and dialects, in the same order.
     """
 
     site: str
     reasons: tuple[str, ...]
+    dialects: tuple[tuple[str, str], ...] = ()
 
 
 def scan(checkpoint: Checkpoint, registry: Registry) -> list[Found]:
@@ -92,17 +94,17 @@ def scan_fully(checkpoint: Checkpoint, registry: Registry) -> tuple[list[Found],
     for place in find_places(index, registry):
         places.setdefault(place.site, []).append(place)
     by_site: dict[str, list[tuple[Place, Solution]]] = {}
-    without: dict[str, list[str]] = {}
+    without: dict[str, list[Place]] = {}
     solver = _Solver()
     for site in sorted(places, key=lambda s: s.count(".") if s else -1):
         if any(outer in by_site for outer in _outer(site)):
             continue
         shapes = {n: checkpoint.tensors[_join(site, n)].shape for n in index.below(site)}
-        solutions, reasons = solver.solve_all(places[site], shapes)
+        solutions, unsolved = solver.solve_all(places[site], shapes)
         if solutions:
             by_site[site] = solutions
-        if reasons:
-            without[site] = reasons
+        if unsolved:
+            without[site] = unsolved
     found = [_found(checkpoint, index, site, _readings(by_site[site])) for site in sorted(by_site, key=_natural)]
     if checkpoint.graph is not None:
         from attnzoo.weights.onnx_file import scan_graph
@@ -111,7 +113,15 @@ def scan_fully(checkpoint: Checkpoint, registry: Registry) -> tuple[list[Found],
     sites = {f.site for f in found}
     taken = sites.union(*map(_outer, sites))
     left = [s for s in without if s not in taken and sites.isdisjoint(_outer(s))]
-    return found, [Unsolved(s, tuple(without[s])) for s in sorted(left, key=_natural)]
+    return found, [_unsolved(s, without[s]) for s in sorted(left, key=_natural)]
+
+
+def _unsolved(site: str, places: list[Place]) -> Unsolved:
+    dialects = tuple((p.entry.id, p.dialect.name) for p in places)
+    reasons = (
+        f"{block} in the dialect {name!r}: no arguments found that give these shapes" for block, name in dialects
+    )
+    return Unsolved(site, tuple(reasons), dialects)
 
 
 def _outer(site: str) -> list[str]:
@@ -127,10 +137,10 @@ class _Solver:
         self.built = Built()
         self.known: dict[Any, Solution | None] = {}
 
-    def solve_all(self, places: list[Place], shapes: Shapes) -> tuple[list[tuple[Place, Solution]], list[str]]:
-        """Return the solutions at one site, and for places without one why there is none."""
+    def solve_all(self, places: list[Place], shapes: Shapes) -> tuple[list[tuple[Place, Solution]], list[Place]]:
+        """Return the solutions at one site, and the places without one."""
         solutions: list[tuple[Place, Solution]] = []
-        reasons: list[str] = []
+        unsolved: list[Place] = []
         alike = tuple(shapes.items())
         for place in places:
             key = (place.entry.id, place.dialect.name, alike)
@@ -138,11 +148,10 @@ class _Solver:
                 self.known[key] = solve(place.entry, place.dialect, shapes, self.built)
             solution = self.known[key]
             if solution is None:
-                name = place.dialect.name
-                reasons.append(f"{place.entry.id} in the dialect {name!r}: no arguments found that give these shapes")
+                unsolved.append(place)
             elif solution.matched:
                 solutions.append((place, solution))
-        return solutions, reasons
+        return solutions, unsolved
 
 
 def _join(site: str, name: str) -> str:

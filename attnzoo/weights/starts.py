@@ -1,6 +1,7 @@
 """Where the search for arguments begins: the examples of the card, and the options that change the tensors' names."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -65,8 +66,12 @@ def with_choices(
         return
     moving, lacking = _moving(problem, start, base, choices, free)
     if lacking:
-        problem.lacking.update(lacking)
-        return
+        rescued = _rescued(problem, start, choices, free, lacking)
+        if rescued is None:
+            problem.lacking.update(lacking)
+            return
+        moving, lacking = _moving(problem, rescued, problem.sizes(rescued) or {}, choices, free)
+        start = rescued
     for combination in itertools.islice(itertools.product(*moving.values()), _MAX_CHOICES):
         args = {**start, **dict(zip(moving, combination, strict=True))}
         if problem.same_names(args):
@@ -98,6 +103,38 @@ def _moving(
             kept.sort(key=lambda item: len(item[1].keys() ^ problem.shapes.keys()))
             moving[name] = [v for v, _ in kept]
     return moving, lacking
+
+
+def _rescued(
+    problem: Problem, start: dict[str, Any], choices: Mapping[str, list[Any]], free: list[str], lacking: set[str]
+) -> dict[str, Any] | None:
+    """Return ``start`` with several options changed at once, so that none of the ``lacking`` names is left, or None.
+
+    An option may have no effect alone (a layer that is there for either of two reasons). All combinations are tried
+    where there are few, otherwise all options of one, two and every argument at once.
+    """
+    parameters = parameters_of(problem.cls)
+    optional = {n: [None, 1] for n in free if n not in choices and is_optional_number(parameters[n].annotation)}
+    options = {
+        name: [v for v in values if v is not start.get(name, parameters[name].default)]
+        for name, values in {**choices, **optional}.items()
+    }
+    for names in _sets_of(options):
+        for values in itertools.product(*(options[n] for n in names)):
+            args = {**start, **dict(zip(names, values, strict=True))}
+            sizes = problem.sizes(args)
+            if sizes is not None and lacking.isdisjoint(sizes):
+                return args
+    return None
+
+
+def _sets_of(options: Mapping[str, list[Any]]) -> Iterator[tuple[str, ...]]:
+    """Yield sets of two arguments or more to change at once, all of them where the combinations are few."""
+    names = [n for n, values in options.items() if values]
+    few = math.prod(len(options[n]) + 1 for n in names) <= _MAX_CHOICES
+    for count in range(2, len(names) + 1):
+        if few or count == 2 or (count == len(names) and math.prod(len(options[n]) for n in names) <= _MAX_CHOICES):
+            yield from itertools.combinations(names, count)
 
 
 def _guesses(start: Mapping[str, Any]) -> list[int]:
