@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnzoo_vision.ops.axis_pooling import sum_over_width
+from attnzoo_vision.ops.axis_pooling import channels_last_view, sum_over_width
+
+_SMALL_MAP = 256  # pixels
 
 
 def to_clips(x_fchw: Tensor, num_frames: int, name: str) -> Tensor:
@@ -86,9 +88,23 @@ def window_sums(x_nchw: Tensor) -> Tensor:
     first one (``dy = 2``), and columns likewise. The sum over pixels of a depthwise 3x3 convolution is the product of
     these with its weight.
     """
+    if x_nchw.shape[2] * x_nchw.shape[3] <= _SMALL_MAP:  # sums over a few pixels cost more than a product
+        return _window_products(x_nchw)
     columns_nchd = _windows(x_nchw, sum_over_width(x_nchw))
     columns_ncdh = columns_nchd.transpose(2, 3)
     return _windows(columns_ncdh, columns_ncdh.sum(dim=-1)).transpose(2, 3)
+
+
+def _window_products(x_nchw: Tensor) -> Tensor:
+    height, width = x_nchw.shape[2:]
+    laid_kh, laid_kw = x_nchw.new_ones(3, height), x_nchw.new_ones(3, width)
+    for laid in (laid_kh, laid_kw):
+        laid[0, -1] = laid[2, 0] = 0
+    laid_kp = (laid_kh[:, None, :, None] * laid_kw[:, None, :]).reshape(9, height * width)
+    view_nhwc = channels_last_view(x_nchw)
+    if view_nhwc is None:
+        return (x_nchw.flatten(2) @ laid_kp.t()).unflatten(2, (3, 3))
+    return (laid_kp @ view_nhwc.flatten(1, 2)).transpose(1, 2).unflatten(2, (3, 3))
 
 
 def _windows(x_nchw: Tensor, total_nch: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 Slices = tuple[slice | int, ...]
 
+_CACHED_NUMBERS = 32768
+
 
 def merge_windows(weight_ngijyxhw: Tensor) -> Tensor:
     """Return filters ``(N, G, 2K - 1, 2K - 1, H, W)`` of windows ``(N, G, K, K, K, K, H, W)`` that are summed up.
@@ -79,7 +81,7 @@ def _places(size: int, height: int, width: int) -> Iterator[tuple[Slices, Slices
 
 
 class _Apply(torch.autograd.Function):
-    """Works head by head, so that the sums stay in the cache."""
+    """Works on as many heads at a time as stay in the cache together with their sums."""
 
     @staticmethod
     def forward(ctx: Any, value_ngds: Tensor, filter_ngtl: Tensor, shifts: Sequence[int]) -> Tensor:
@@ -87,10 +89,10 @@ class _Apply(torch.autograd.Function):
         ctx.shifts = shifts
         length = filter_ngtl.shape[3]
         y_ngdl = value_ngds.new_empty(*value_ngds.shape[:3], length)
-        for value_ds, filter_tl, y_dl in _heads(value_ngds, filter_ngtl, y_ngdl):
-            torch.mul(value_ds[:, shifts[0] : shifts[0] + length], filter_tl[0], out=y_dl)
+        for value_hds, filter_htl, y_hdl in _some_heads(value_ngds, filter_ngtl, y_ngdl):
+            torch.mul(value_hds[..., shifts[0] : shifts[0] + length], filter_htl[:, 0, None], out=y_hdl)
             for tap, shift in enumerate(shifts[1:], start=1):
-                y_dl.addcmul_(value_ds[:, shift : shift + length], filter_tl[tap])
+                y_hdl.addcmul_(value_hds[..., shift : shift + length], filter_htl[:, tap, None])
         return y_ngdl
 
     @staticmethod
@@ -101,17 +103,19 @@ class _Apply(torch.autograd.Function):
             return *torch.autograd.grad(y_ngdl, (value_ngds, filter_ngtl), grad_ngdl, create_graph=True), None
         value_grad, filter_grad = torch.zeros_like(value_ngds), torch.empty_like(filter_ngtl)
         length = filter_ngtl.shape[3]
-        for value_ds, filter_tl, grad_dl, value_grad_ds, filter_grad_tl in _heads(
+        for value_hds, filter_htl, grad_hdl, value_grad_hds, filter_grad_htl in _some_heads(
             value_ngds, filter_ngtl, grad_ngdl, value_grad, filter_grad
         ):
             for tap, shift in enumerate(ctx.shifts):
-                torch.sum(grad_dl * value_ds[:, shift : shift + length], dim=0, out=filter_grad_tl[tap])
-                value_grad_ds[:, shift : shift + length].addcmul_(grad_dl, filter_tl[tap])
+                torch.sum(grad_hdl * value_hds[..., shift : shift + length], dim=1, out=filter_grad_htl[:, tap])
+                value_grad_hds[..., shift : shift + length].addcmul_(grad_hdl, filter_htl[:, tap, None])
         return value_grad, filter_grad, None
 
 
-def _heads(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(t.flatten(0, 1) for t in tensors), strict=True)
+def _some_heads(value_ngds: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield all tensors a few heads at a time, samples and heads as one axis."""
+    heads = max(1, _CACHED_NUMBERS // max(1, value_ngds.shape[2] * value_ngds.shape[3]))
+    return zip(*(t.flatten(0, 1).split(heads) for t in (value_ngds, *others)), strict=True)
 
 
 def _apply_plainly(value_ngds: Tensor, filter_ngtl: Tensor, shifts: Sequence[int]) -> Tensor:

@@ -80,7 +80,7 @@ class OutlookAttention(nn.Module):
     def forward(self, x_nhwc: Tensor) -> Tensor:
         """Return the attended tokens."""
         centred = self.stride == 1 and self.kernel_size % 2 == 1 and self.padding == self.kernel_size // 2
-        if centred and not torch.compiler.is_compiling():
+        if centred and not torch.compiler.is_compiling() and not self._is_small(x_nhwc):
             y_nhwc = self._filtered(x_nhwc)
         else:
             y_nhwc = self._folded(x_nhwc)
@@ -94,6 +94,12 @@ class OutlookAttention(nn.Module):
         logits_nhwo = self.weight(self._pooled(x_nhwc)) * self.scale
         weight_nlgij = torch.softmax(logits_nhwo.flatten(1, 2).unflatten(2, (self.num_heads, area, area)), dim=4)
         return {"window": weight_nlgij.transpose(1, 2)}
+
+    def _is_small(self, x_nhwc: Tensor) -> bool:
+        """Say whether the rim of the map is so large a part of it that filters, which reach beyond, cost more."""
+        reach = self.kernel_size - 1
+        height, width = x_nhwc.shape[1:3]
+        return (height + 2 * reach) * (width + 2 * reach) > 2 * height * width
 
     def _pooled(self, x_nhwc: Tensor) -> Tensor:
         if self.stride == 1:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.frames import to_clips, window_sums
+from attnzoo_vision.ops.tokens import project
 
 
 class MotionExcitation(nn.Module):
@@ -72,7 +73,7 @@ class MotionExcitation(nn.Module):
         norm = self.squeeze_norm
         if norm.training or norm.running_mean is None or norm.running_var is None:
             return window_sums(norm(self.squeeze(x_fchw)))
-        sums_frkk: Tensor = self.squeeze(window_sums(x_fchw))
+        sums_frkk = self._squeezed(window_sums(x_fchw))
         height, width = x_fchw.shape[2:]
         rows_k = torch.tensor([height - 1, height, height - 1], dtype=sums_frkk.dtype, device=sums_frkk.device)
         columns_k = torch.tensor([width - 1, width, width - 1], dtype=sums_frkk.dtype, device=sums_frkk.device)
@@ -80,3 +81,6 @@ class MotionExcitation(nn.Module):
         offset_r = norm.bias - slope_r * norm.running_mean
         areas_kk = rows_k[:, None] * columns_k
         return sums_frkk * slope_r[:, None, None] + offset_r[:, None, None] * areas_kk
+
+    def _squeezed(self, sums_fckk: Tensor) -> Tensor:
+        return project(sums_fckk, self.squeeze.weight.flatten(1)).transpose(1, 2).unflatten(2, (3, 3))

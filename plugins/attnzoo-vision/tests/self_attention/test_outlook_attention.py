@@ -10,9 +10,24 @@ def test_merged_filters_equal_folded_windows(size, options):
     block = OutlookAttention(8, num_heads=2, **options).double()
     x = torch.randn(2, *size, 8, dtype=torch.float64)
     expected = block.projection(block._folded(x))
+    torch.testing.assert_close(block.projection(block._filtered(x)), expected)
     torch.testing.assert_close(block(x), expected)
     with torch.no_grad():
         torch.testing.assert_close(block(x), expected)
+
+
+def test_large_and_small_maps_and_several_heads_at_a_time_have_the_gradients_of_the_folded_windows():
+    torch.manual_seed(0)
+    block = OutlookAttention(32, num_heads=8).double()
+    for size in ((12, 12), (7, 7)):
+        x = torch.randn(2, *size, 32, dtype=torch.float64, requires_grad=True)
+        outputs = [block(x), block.projection(block._filtered(x)), block.projection(block._folded(x))]
+        grad = torch.randn_like(x)
+        grads = [torch.autograd.grad(y, [x, *block.parameters()], grad) for y in outputs]
+        for y, gradients in zip(outputs[:2], grads[:2], strict=True):
+            torch.testing.assert_close(y, outputs[2])
+            for found, expected in zip(gradients, grads[2], strict=True):
+                torch.testing.assert_close(found, expected)
 
 
 def test_each_window_is_centred_on_its_pixel():
