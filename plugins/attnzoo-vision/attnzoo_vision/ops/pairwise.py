@@ -23,6 +23,7 @@ def attend(query_nld: Tensor, key_nmd: Tensor, value_nme: Tensor, scale: float) 
         value_nme = F.pad(value_nme, (0, width - value_width))
     # the fused kernels also want the channels of a token side by side
     query_nld, key_nmd = query_nld.contiguous(), key_nmd.contiguous()
+    value_nme = value_nme if value_nme.stride(2) == 1 else value_nme.contiguous()
     y_n1le = F.scaled_dot_product_attention(
         query_nld.unsqueeze(1), key_nmd.unsqueeze(1), value_nme.unsqueeze(1), scale=scale
     )

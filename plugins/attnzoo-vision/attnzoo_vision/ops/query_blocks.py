@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 18  # weights of a block, so that they stay in the cache
+_BLOCK = 1 << 20  # weights of a block: few enough for a cache, enough that the values are seldom read again
 
 
 def attends_by_blocks(query_nld: Tensor, value_nme: Tensor) -> bool:
@@ -62,23 +62,31 @@ def _blocks(queries: int, keys: int) -> Iterator[slice]:
 
 
 def _forward(query_nld: Tensor, key_nmd: Tensor, value_nme: Tensor, scale: float) -> Tensor:
-    y_nle = value_nme.new_empty(*query_nld.shape[:2], value_nme.shape[2])
+    y_nle = _like(value_nme, query_nld.shape[1])
     for query_ld, key_md, value_me, y_le in zip(query_nld, key_nmd, value_nme, y_nle, strict=True):
         for rows in _blocks(len(query_ld), len(key_md)):
             torch.mm(_weights(query_ld[rows], key_md, scale), value_me, out=y_le[rows])
     return y_nle
 
 
+def _like(value_nme: Tensor, queries: int) -> Tensor:
+    """Return room for ``(N, queries, E)`` in the order of memory of the values, so that no map has to be transposed."""
+    samples, _, width = value_nme.shape
+    if value_nme.stride(1) < value_nme.stride(2):
+        return value_nme.new_empty(samples, width, queries).transpose(1, 2)
+    return value_nme.new_empty(samples, queries, width)
+
+
 def _weights(query_bd: Tensor, key_md: Tensor, scale: float) -> Tensor:
     logits_bm = torch.mm(query_bd, key_md.t())
-    return torch.softmax(logits_bm.mul_(scale) if scale != 1 else logits_bm, dim=1)
+    return torch.softmax(logits_bm.mul_(scale) if scale != 1 else logits_bm, dim=1, out=logits_bm)
 
 
 def _backward(
     query_nld: Tensor, key_nmd: Tensor, value_nme: Tensor, y_nle: Tensor, grad_nle: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients; that of the logits is ``w (g v^T - sum_e(g y))``."""
-    grads = [t.new_zeros(t.shape) for t in (query_nld, key_nmd, value_nme)]
+    grads = [torch.zeros_like(t) for t in (query_nld, key_nmd, value_nme)]
     for query_ld, key_md, value_me, y_le, grad_le, grad_query, grad_key, grad_value in zip(
         query_nld, key_nmd, value_nme, y_nle, grad_nle, *grads, strict=True
     ):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.pairwise import attend
-from attnzoo_vision.ops.tokens import project, tokens_to_map
+from attnzoo_vision.ops.tokens import as_tokens, project, project_back, tokens_to_map
 
 
 class DANetPositionAttention(nn.Module):
@@ -44,7 +44,7 @@ class DANetPositionAttention(nn.Module):
         weight = torch.cat([self.query.weight, self.key.weight, self.value.weight * self.gamma])
         bias = torch.cat([self.query.bias, self.key.bias, self.value.bias * self.gamma])
         hidden = self.query.out_features
-        mixed_nlo = project(x_nchw, weight, bias)
+        mixed_nlo = as_tokens(project_back(as_tokens(x_nchw), weight, bias, x_nchw))  # in the map's order of memory
         query_nlr, key_nlr, value_nlc = mixed_nlo.tensor_split((hidden, 2 * hidden), dim=2)
         return x_nchw + tokens_to_map(attend(query_nlr, key_nlr, value_nlc, 1.0), x_nchw)
 
