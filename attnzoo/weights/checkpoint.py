@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnzoo.errors import UnsafeFile, WeightsError, near_matches
-from attnzoo.weights.header import Header, read_header
+from attnzoo.weights.header import Header, other_format, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Checkpoint", "ListedTensor", "open_checkpoint"]
+__all__ = ["Checkpoint", "ListedTensor", "near_sites", "open_checkpoint"]
 
 _INDEX = "model.safetensors.index.json"
 _MAX_INDEX = 100_000_000  # bytes
@@ -67,12 +67,19 @@ class Checkpoint:
         prefix = f"{site}." if site else ""
         names = [k for k in self.tensors if k.startswith(prefix)]
         if not names:
-            sites = {k.rpartition(".")[0] for k in self.tensors}
-            near = near_matches(site, sites)
+            sites = {".".join(k.split(".")[:n]) for k in self.tensors for n in range(1, k.count(".") + 1)}
+            near = near_sites(site, sorted(sites))
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; see: attnzoo scan {self.path}"
             message = f"{self.path}: no tensor below {site!r}{hint}"
             raise WeightsError(message)
         return {k[len(prefix) :]: v for k, v in self.read(names).items()}
+
+
+def near_sites(site: str, known: Iterable[str]) -> list[str]:
+    """Return the paths that ``site`` may mean: those with more or fewer keys in front, else those spelt alike."""
+    sites = [k for k in known if k]
+    ends = [k for k in sites if k.endswith(f".{site}") or site.endswith(f".{k}")] if site else []
+    return ends[:3] or near_matches(site, sites)
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint:
@@ -103,6 +110,11 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         return open_onnx(path)
     if path.suffix == ".safetensors":
         return _open_safetensors(path)
+    if not head:
+        message = f"{path}: is empty, expected a checkpoint; fetch it again"
+        raise WeightsError(message)
+    if other := other_format(path, head):
+        raise UnsafeFile(other)
     message = f"{path}: begins with {head[:8]!r}, expected a safetensors, torch (weights only) or ONNX file"
     raise UnsafeFile(message)
 
@@ -132,7 +144,9 @@ def _open_folder(path: Path) -> Checkpoint:
             "load it with torch.distributed.checkpoint and save the block, see docs/weights.md"
         )
         raise UnsafeFile(message)
-    message = f"{path}: a folder without {_INDEX} or model.safetensors, expected a checkpoint"
+    files = sorted(p.name for p in path.glob("*.safetensors"))
+    hint = f"; name one of its files, such as {files[0]}" if files else ""
+    message = f"{path}: a folder without {_INDEX} or model.safetensors, expected a checkpoint{hint}"
     raise WeightsError(message)
 
 
@@ -153,6 +167,10 @@ def _open_safetensors(path: Path) -> Checkpoint:
 
 def _open_index(path: Path) -> Checkpoint:
     weight_map = _read_index(path)
+    for tensor, name in weight_map.items():
+        if not (path.parent / name).is_file():
+            message = f"{path}: weight_map: {tensor!r} is in {name}, which is not beside the index; fetch that file too"
+            raise WeightsError(message)
     headers = {name: read_header(path.parent / name) for name in sorted(set(weight_map.values()))}
     for tensor, name in weight_map.items():
         if tensor not in headers[name].tensors:

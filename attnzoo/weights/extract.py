@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from attnzoo.builder import spec_of
-from attnzoo.errors import NameNotFound, near_matches
+from attnzoo.errors import NameNotFound, WeightsError
 from attnzoo.registry import Registry
 from attnzoo.spec import BlockSpec
-from attnzoo.weights.checkpoint import Checkpoint, open_checkpoint
+from attnzoo.weights.checkpoint import Checkpoint, near_sites, open_checkpoint
 from attnzoo.weights.cut import cut_out, solve_with
 from attnzoo.weights.hashes import sha256_of
 from attnzoo.weights.scan import Found, scan_fully
@@ -58,6 +58,9 @@ def extract(
         WeightsError: A file cannot be read or written.
     """
     checkpoint = open_checkpoint(path)
+    if Path(output).exists() and Path(output).samefile(checkpoint.path):
+        message = f"{output}: is the checkpoint itself, expected another file to write to; nothing was written"
+        raise WeightsError(message)
     found = _found(checkpoint, site, registry, dict(arguments or {}))
     module, reading, assumed = cut_out(checkpoint, found, registry, block=block, dialect=dialect, arguments=arguments)
     about = {"parent": Path(path).name, "parent_sha256": sha256_of(checkpoint.path), "site": site}
@@ -75,7 +78,7 @@ def _found(checkpoint: Checkpoint, site: str, registry: Registry, arguments: Map
     left = next((u for u in unsolved if u.site == site), None)
     if left is not None:
         return solve_with(checkpoint, left, registry, arguments)
-    near = near_matches(site, [*by_site, *(u.site for u in unsolved)])
+    near = near_sites(site, [*by_site, *(u.site for u in unsolved)])
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; see: attnzoo scan {checkpoint.path}"
     message = f"{checkpoint.path}: no block found at {site!r}{hint}"
     raise NameNotFound(message)

@@ -7,6 +7,7 @@ loaded.
 
 import json
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -15,7 +16,7 @@ from typing import Any
 
 from attnzoo.errors import WeightsError
 
-__all__ = ["ITEM_SIZES", "Header", "TensorInfo", "encode_header", "read_header"]
+__all__ = ["ITEM_SIZES", "Header", "TensorInfo", "encode_header", "is_text", "other_format", "read_header"]
 
 ITEM_SIZES: Mapping[str, int] = {
     "BOOL": 1,
@@ -38,6 +39,13 @@ ITEM_SIZES: Mapping[str, int] = {
 }
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 _ALIGNMENT = 64  # bytes; torch allocates so, and some kernels round otherwise on other addresses
+_OTHERS: Mapping[bytes, str] = {
+    b"version https://": "a Git LFS pointer, expected the file that it stands for; run: git lfs pull",
+    b"<": "a web page or XML, expected weights; what was fetched is not the file itself",
+    b"PK\x03\x04": "a torch file or another zip archive, expected a safetensors file; see: attnzoo scan {path}",
+    b"\x80": "a torch file of the old kind, expected a safetensors file; see: attnzoo scan {path}",
+    b"{": "a JSON text, expected a safetensors file; an index of several is for: attnzoo scan {path}",
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ def read_header(path: Path | str) -> Header:
             head = file.read(8)
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
             if length > min(_MAX_HEADER, size - 8):
+                if other := other_format(path, head + file.read(8)):
+                    raise WeightsError(other)
                 raise _damaged(path, "the header is longer than the file" if size else "it is empty")
             text = file.read(length)
     except FileNotFoundError as error:
@@ -78,11 +88,22 @@ def read_header(path: Path | str) -> Header:
         raise WeightsError(message) from error
     except WeightsError:
         raise
+    except IsADirectoryError as error:
+        message = f"{path}: a folder, expected a safetensors file; see: attnzoo scan {path}"
+        raise WeightsError(message) from error
     except (OSError, ValueError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         message = f"{path}: cannot be read ({reason})"
         raise WeightsError(message) from error
     return _checked(path, _parsed(path, text), 8 + length, size)
+
+
+def other_format(path: Path | str, head: bytes) -> str:
+    """Return the error text for a file that begins with ``head`` as one of another kind does, or an empty text."""
+    for start, what in _OTHERS.items():
+        if head.startswith(start):
+            return f"{path}: {what.format(path=path)}"
+    return ""
 
 
 def _damaged(path: Path | str, reason: str) -> WeightsError:
@@ -102,16 +123,20 @@ def _parsed(path: Path | str, text: bytes) -> dict[str, Any]:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        message = "a name is given twice"
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        message = f"a name is given twice: {twice!r}"
         raise ValueError(message)
     return result
 
 
 def _checked(path: Path | str, data: dict[str, Any], begin: int, size: int) -> Header:
-    metadata = data.pop("__metadata__", None) or {}
+    metadata = data.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _damaged(path, "__metadata__ is not a mapping of texts")
     tensors = {name: _info(path, name, value, begin) for name, value in data.items()}
+    if not is_text("".join(data)):
+        raise _damaged(path, "a tensor's name is not valid text")
     position = begin
     for name, info in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
         if info.start != position:
@@ -120,6 +145,15 @@ def _checked(path: Path | str, data: dict[str, Any], begin: int, size: int) -> H
     if position != size:
         raise _damaged(path, f"its tensors end at byte {position}, the file has {size}")
     return Header(tensors, metadata)
+
+
+def is_text(name: str) -> bool:
+    """Say whether a name is text: JSON and pickle can say halves of characters, which cannot be printed."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _info(path: Path | str, name: str, value: Any, begin: int) -> TensorInfo:

@@ -166,6 +166,13 @@ def build_on_meta(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor],
 def fill_from_meta(module: nn.Module, tensors: Mapping[str, Tensor], build: Callable[[], nn.Module]) -> nn.Module:
     """Give a module on the meta device its ``tensors``, which must fit, and what is not saved from ``build()``."""
     ties = _ties(module)
+    for name, parameter in module.named_parameters():
+        if name in tensors and parameter.is_floating_point() and not tensors[name].is_floating_point():
+            message = (
+                f"{type(module).__name__}: {name!r} is stored as {str(tensors[name].dtype).removeprefix('torch.')}, "
+                "expected floating point; convert the checkpoint in the program that made it"
+            )
+            raise LoadError(message)
     try:
         module.load_state_dict(dict(tensors), assign=True)
     except RuntimeError as error:

@@ -17,7 +17,7 @@ from torch import Tensor
 from attnzoo.errors import WeightsError
 from attnzoo.weights.header import Header, TensorInfo, encode_header, read_header
 
-__all__ = ["dtype_name", "read_tensors", "tensor_chunks", "torch_dtype"]
+__all__ = ["dtype_name", "oddity", "read_tensors", "tensor_chunks", "torch_dtype"]
 
 _ALIGNMENT = 64
 _SMALL = 1 << 16  # bytes; mapping saves nothing below
@@ -70,6 +70,15 @@ def dtype_name(dtype: torch.dtype) -> str:
             return name
     message = f"tensor type {dtype}: not known to safetensors; convert the tensor first"
     raise WeightsError(message)
+
+
+def oddity(tensor: Tensor) -> str:
+    """Return what keeps a tensor from being plain values in memory, or an empty text."""
+    if tensor.is_meta:
+        return "on the meta device"
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return "sparse or quantized"
+    return "" if type(tensor) in (Tensor, torch.nn.Parameter) else f"a {type(tensor).__name__}"
 
 
 def read_tensors(
@@ -140,8 +149,7 @@ def tensor_chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
         WeightsError: A tensor has no memory (meta device), is sparse or quantized, or of a type unknown to the format.
     """
     for name, tensor in tensors.items():
-        if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
-            kind = "on the meta device" if tensor.is_meta else "sparse or quantized"
+        if kind := oddity(tensor):
             message = f"tensor {name!r}: is {kind}, expected a dense tensor with values; materialise it first"
             raise WeightsError(message)
     head, order = encode_header({k: (dtype_name(v.dtype), tuple(v.shape)) for k, v in tensors.items()}, metadata)

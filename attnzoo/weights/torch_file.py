@@ -1,9 +1,10 @@
 """Torch files (``torch.save``), read with ``weights_only=True``: tensors and plain data, no code."""
 
+import itertools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from torch import Tensor
 
 from attnzoo.errors import UnsafeFile, WeightsError
 from attnzoo.weights.checkpoint import Checkpoint, ListedTensor
-from attnzoo.weights.tensors import dtype_name
+from attnzoo.weights.header import is_text
+from attnzoo.weights.tensors import dtype_name, oddity
 
 __all__ = ["open_torch", "require_safe_torch"]
 
 _SAFE_TORCH = (2, 10)  # CVE-2026-24747: before, weights_only=True could be made to corrupt memory
 _DEPTH = 16
+_MAX_ENTRIES = 500_000  # a dictionary within itself has ever more
 
 
 def require_safe_torch(version: str = torch.__version__) -> None:
@@ -44,26 +47,41 @@ def open_torch(path: Path, *, legacy: bool) -> Checkpoint:
     """
     require_safe_torch()
     data = _load(path, legacy=legacy)
-    found = dict(_tensors(data))
-    if not found:
-        message = f"{path}: no tensors in it, expected a state dict"
-        raise WeightsError(message)
-    named = _names(found)
-    listed: dict[str, ListedTensor] = {}
+    named = _named(path, data)
+    listed = {name: ListedTensor(tuple(tensor.shape), _type_of(tensor)) for name, tensor in named.items()}
+
+    def read(names: Iterable[str]) -> dict[str, Tensor]:
+        wanted = {n: named[n] for n in names}
+        for name, tensor in wanted.items():
+            if kind := oddity(tensor):
+                message = (
+                    f"{path}: tensor {name!r} is {kind}, expected a dense tensor with values; "
+                    "convert it in the program that made the file"
+                )
+                raise WeightsError(message)
+        return {n: _owned(tensor) for n, tensor in wanted.items()}
+
+    return Checkpoint(path, "torch legacy" if legacy else "torch", listed, read, shared=_shared(named))
+
+
+def _type_of(tensor: Tensor) -> str:
+    """Return the type in safetensors' spelling, or in torch's where safetensors has none."""
+    try:
+        return dtype_name(tensor.dtype)
+    except WeightsError:
+        return str(tensor.dtype).removeprefix("torch.")
+
+
+def _shared(named: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the names of tensors that are an earlier one, with the name of that."""
     first_of: dict[Any, str] = {}
     shared: dict[str, str] = {}
     for name, tensor in named.items():
-        listed[name] = ListedTensor(tuple(tensor.shape), dtype_name(tensor.dtype))
-        if tensor.numel():
-            key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
-            first = first_of.setdefault(key, name)
+        if tensor.numel() and not oddity(tensor):
+            first = first_of.setdefault((tensor.data_ptr(), tuple(tensor.shape), tensor.stride()), name)
             if first != name:
                 shared[name] = first
-
-    def read(names: Iterable[str]) -> dict[str, Tensor]:
-        return {n: _owned(named[n]) for n in names}
-
-    return Checkpoint(path, "torch legacy" if legacy else "torch", listed, read, shared=shared)
+    return shared
 
 
 def _owned(tensor: Tensor) -> Tensor:
@@ -106,7 +124,7 @@ def _check_archive(path: Path) -> None:
 
 def _refusal(path: Path, error: Exception) -> WeightsError:
     text = str(error)
-    unsafe = re.search(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:global|operand|class)[^.\n]*", text)
+    unsafe = re.search(r"GLOBAL ([\w.]+)", text) or re.search(r"[Uu]nsupported (?:global|operand|class)()", text)
     if unsafe or ("weights_only" in text.split("\n")[0].lower() and "unsupported" in text.lower()):
         what = f"the class {unsafe.group(1)}" if unsafe and unsafe.group(1) else "more than tensors and plain data"
         message = (
@@ -119,28 +137,53 @@ def _refusal(path: Path, error: Exception) -> WeightsError:
     return WeightsError(message)
 
 
-def _tensors(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-    """Yield the tensors below ``data`` with their path of keys; states of optimizers are left out."""
-    if isinstance(data, Tensor):
-        if data.layout == torch.strided and not data.is_quantized:
-            yield path or ("tensor",), data
-        return
-    if len(path) >= _DEPTH or _is_optimizer(data):
-        return
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            if isinstance(key, str | int):
-                yield from _tensors(value, (*path, str(key)))
+def _named(path: Path, data: Any) -> dict[str, Tensor]:
+    """Return the tensors in ``data`` by dotted names; the outer keys are dropped when all tensors have the same.
+
+    Raises:
+        WeightsError: There are none, or two have one name.
+    """
+    # What lies in a list (states of random generators) counts only if there is nothing else.
+    found = _tensors(path, data, lists=False) or _tensors(path, data, lists=True)
+    if not found:
+        message = f"{path}: no tensors in it, expected a state dict"
+        raise WeightsError(message)
+    outer = {key[:-1] for key in found}
+    while len(firsts := {key[:1] for key in outer}) == 1 and () not in firsts and all(outer):
+        found = {key[1:]: tensor for key, tensor in found.items()}
+        outer = {key[:-1] for key in found}
+    named: dict[str, Tensor] = {}
+    for key, tensor in found.items():
+        if named.setdefault(".".join(key), tensor) is not tensor:
+            message = f"{path}: two tensors are called {'.'.join(key)!r}, expected one; save one state dict alone"
+            raise WeightsError(message)
+    if not is_text("".join(named)):
+        message = f"{path}: a tensor's name is not valid text; nothing was loaded"
+        raise WeightsError(message)
+    return named
+
+
+def _tensors(path: Path, data: Any, *, lists: bool) -> dict[tuple[str, ...], Tensor]:
+    """Return the tensors in ``data`` by their path of keys; states of optimizers are left out."""
+    inner = (Tensor, Mapping, list, tuple) if lists else (Tensor, Mapping)
+    found: dict[tuple[str, ...], Tensor] = {}
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), data)]
+    for count in itertools.count():
+        if not waiting:
+            break
+        if count > _MAX_ENTRIES:
+            message = f"{path}: over {_MAX_ENTRIES} entries, expected a state dict; save the state dict alone"
+            raise WeightsError(message)
+        key, value = waiting.pop()
+        if isinstance(value, Tensor):
+            if not value.is_nested:
+                found[key or ("tensor",)] = value
+        elif isinstance(value, inner) and len(key) < _DEPTH and not _is_optimizer(value):
+            pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+            below = [((*key, str(k)), v) for k, v in pairs if isinstance(k, str | int) and isinstance(v, inner)]
+            waiting.extend(reversed(below))
+    return found
 
 
 def _is_optimizer(data: Any) -> bool:
     return isinstance(data, Mapping) and "param_groups" in data and "state" in data
-
-
-def _names(found: Mapping[tuple[str, ...], Tensor]) -> dict[str, Tensor]:
-    """Return dotted names; the outer keys are dropped when all tensors have the same."""
-    outer = {path[:-1] for path in found}
-    while len(paths := {path[:1] for path in outer}) == 1 and () not in paths and all(outer):
-        found = {path[1:]: tensor for path, tensor in found.items()}
-        outer = {path[:-1] for path in found}
-    return {".".join(path): tensor for path, tensor in found.items()}
