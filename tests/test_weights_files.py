@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import attnzoo
 from attnzoo.cli import main
-from attnzoo.errors import AttnZooError, LoadError, NameNotFound, UnsafeFile, WeightsError
+from attnzoo.errors import ArgumentError, AttnZooError, LoadError, NameNotFound, UnsafeFile, WeightsError
 from attnzoo.weights.checkpoint import open_checkpoint
 from attnzoo.weights.extract import extract
 from attnzoo.weights.header import read_header
@@ -282,6 +282,28 @@ def test_a_name_that_cannot_be_printed_is_refused(tmp_path):
     assert (
         refusal(saved(tmp_path, {"\ud800": torch.ones(1)})) == "a tensor's name is not valid text; nothing was loaded"
     )
+
+
+@pytest.mark.parametrize("shape", [[0, 2**62, 2**62], [2**62, 0, 2**62]])
+def test_sizes_that_overflow_are_refused(tmp_path, shape):
+    path = tmp_path / "x.safetensors"
+    text = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    reason = f"tensor 'a' has sizes {shape}, which no tensor can have); nothing was loaded"
+    assert refusal(path, WeightsError) == f"not a whole safetensors file ({reason}"
+
+
+def test_a_path_that_is_none_is_refused():
+    with pytest.raises(WeightsError, match=r"cannot be read \(embedded null byte\)"):
+        open_checkpoint("a\0b")
+
+
+def test_a_value_that_the_block_does_not_take_is_refused_by_name(tmp_path):
+    path, out = saved(tmp_path, se()), tmp_path / "out.safetensors"
+    with pytest.raises(ArgumentError) as caught:
+        extract(path, "a.se", out, attnzoo.default_registry(), arguments={"gate": "sigmiod"})
+    assert str(caught.value).startswith("block 'vision/se': argument 'gate' is 'sigmiod', expected 'sigmoid'")
+    assert not out.exists()
 
 
 def test_a_checkpoint_is_not_written_over(tmp_path):

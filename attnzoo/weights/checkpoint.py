@@ -126,8 +126,9 @@ def _head(path: Path) -> bytes:
     except FileNotFoundError as error:
         message = f"{path}: no such file"
         raise WeightsError(message) from error
-    except OSError as error:
-        message = f"{path}: cannot be read ({error.strerror or error})"
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        message = f"{path}: cannot be read ({reason})"
         raise WeightsError(message) from error
 
 

@@ -9,7 +9,7 @@ from attnzoo.arguments import parameters_of
 from attnzoo.errors import LoadError, NameNotFound, did_you_mean
 from attnzoo.registry import Registry
 from attnzoo.weights.checkpoint import Checkpoint
-from attnzoo.weights.foreign import build_foreign
+from attnzoo.weights.foreign import build_foreign, meta_block
 from attnzoo.weights.scan import Found, Reading, Unsolved
 from attnzoo.weights.solve import solve
 
@@ -37,6 +37,7 @@ def cut_out(
 
     Raises:
         LoadError: Several readings fit and none was chosen, or a number that tensors cannot tell was not given.
+        ArgumentError, BuildError: A value that was given is none that the block takes.
         NameNotFound: The chosen block or dialect does not fit there.
     """
     reading = _chosen(found, registry, block, dialect)
@@ -81,6 +82,7 @@ def _solved_again(
             args = {k: v for k, v in solution.args.items() if k not in given}
             untold = {k: v for k, v in reading.untold.items() if k not in given and k not in args}
             return Reading(reading.block, (name,), args, untold | dict(solution.untold))
+    meta_block(registry, reading.block, {**reading.args, **reading.untold, **given})  # refuses what is no value at all
     values = ", ".join(f"{k}={v!r}" for k, v in given.items())
     place = f"{checkpoint.path} at {found.site!r}"
     message = f"{place}: {reading.block} with {values} does not have these tensors, expected {dict(reading.args)}"

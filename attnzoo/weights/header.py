@@ -169,6 +169,8 @@ def _info(path: Path | str, name: str, value: Any, begin: int) -> TensorInfo:
     wanted = prod(shape) * ITEM_SIZES[dtype]
     if end - start != wanted:
         raise _damaged(path, f"tensor {name!r} has {end - start} bytes, its shape needs {wanted}")
+    if not wanted and prod(filter(None, shape)) > 2**59:
+        raise _damaged(path, f"tensor {name!r} has sizes {shape}, which no tensor can have")
     return TensorInfo(dtype, tuple(shape), begin + start, begin + end)
 
 
