@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnzoo_vision.ops.query_blocks import attend_by_blocks, attends_by_blocks
+from attnzoo_vision.ops.query_blocks import attend_by_blocks, narrow_keys
 
 
 def attend(query_nld: Tensor, key_nmd: Tensor, value_nme: Tensor, scale: float) -> Tensor:
@@ -13,7 +13,7 @@ def attend(query_nld: Tensor, key_nmd: Tensor, value_nme: Tensor, scale: float) 
     The fused kernels want one width for keys and values, so the narrower is filled with zeros, which changes nothing.
     Keys much narrower than the values go by blocks of queries instead, where that is quicker.
     """
-    if attends_by_blocks(query_nld, value_nme):
+    if narrow_keys(query_nld, value_nme):
         return attend_by_blocks(query_nld, key_nmd, value_nme, scale)
     width, value_width = query_nld.shape[-1], value_nme.shape[-1]
     if width < value_width:

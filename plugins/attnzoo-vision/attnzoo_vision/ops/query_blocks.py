@@ -1,101 +1,146 @@
-"""Softmax attention of one head by blocks of queries, for values much wider than queries and keys.
+"""Softmax attention by blocks of queries, where the fused kernels would multiply by zeros or ones.
 
-The fused kernels want one width, so narrow keys would be filled with zeros and multiplied all the same. Here the
-weights of a block of queries fit the cache, are used, and are computed again in the backward pass; the map of all pairs
-is never there.
+They want one width for keys and values, so narrow keys would be filled with zeros, and logits of rows and columns would
+become further features. Here the weights of a block of queries fit the cache, are used, and are computed again in the
+backward pass; the map of all pairs is never there.
 """
 
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
+Saved = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor]  # query, key, value, row, column, output
+
 _BLOCK = 1 << 20  # weights of a block: few enough for a cache, enough that the values are seldom read again
+_FEW_WEIGHTS = 1 << 15  # of a head and sample: with fewer, the calls cost more than the numbers
 
 
-def attends_by_blocks(query_nld: Tensor, value_nme: Tensor) -> bool:
-    """Say whether this form is to be used: eager, on a CPU, in full precision, and with wide values."""
-    if torch.compiler.is_compiling() or query_nld.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+def narrow_keys(query_nld: Tensor, value_nme: Tensor) -> bool:
+    """Say whether values are so much wider than keys that `attend_by_blocks` is quicker, and whether it can be used."""
+    return _usable(query_nld) and value_nme.shape[2] >= 2 * query_nld.shape[2]
+
+
+def many_weights(query_ngld: Tensor, key_ngmd: Tensor) -> bool:
+    """Say whether there are so many weights that `attend_by_blocks` is quicker, and whether it can be used."""
+    return _usable(query_ngld) and query_ngld.shape[-2] * key_ngmd.shape[-2] >= _FEW_WEIGHTS
+
+
+def _usable(query: Tensor) -> bool:
+    if torch.compiler.is_compiling() or query.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    full = query_nld.dtype in (torch.float32, torch.float64)
-    return full and query_nld.shape[0] > 0 and value_nme.shape[2] >= 2 * query_nld.shape[2]
+    return query.dtype in (torch.float32, torch.float64) and query.shape[0] > 0
 
 
-def attend_by_blocks(query_nld: Tensor, key_nmd: Tensor, value_nme: Tensor, scale: float) -> Tensor:
-    """Return ``softmax(scale * query key^T) value``, ``(N, L, E)``."""
-    tracked = any(t.requires_grad for t in (query_nld, key_nmd, value_nme))
-    if torch.is_grad_enabled() and tracked:
-        y_nle: Tensor = _Attend.apply(query_nld, key_nmd, value_nme, scale)  # type: ignore[no-untyped-call]
-        return y_nle
-    return _forward(query_nld, key_nmd, value_nme, scale)
+def attend_by_blocks(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, row: Tensor | None = None, column: Tensor | None = None
+) -> Tensor:
+    """Return ``softmax(scale * query key^T + row + column) value``, ``(..., L, E)``.
+
+    Queries are ``(..., L, D)``, keys ``(..., M, D)``, values ``(..., M, E)``; ``row`` and ``column``, both or none, are
+    the logits of every query for the key's row and column, ``(..., L, height)`` and ``(..., L, width)``, with
+    ``M = height * width``.
+    """
+    inputs = (query, key, value, row, column)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
+        y: Tensor = _Attend.apply(*inputs, scale)  # type: ignore[no-untyped-call]
+        return y
+    return _forward(query, key, value, row, column, scale)
 
 
 class _Context(torch.autograd.function.FunctionCtx):
     scale: float
-    saved_tensors: tuple[Tensor, Tensor, Tensor, Tensor]
+    saved_tensors: Saved
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(query_nld: Tensor, key_nmd: Tensor, value_nme: Tensor, scale: float) -> Tensor:
-        return _forward(query_nld, key_nmd, value_nme, scale)
+    def forward(
+        query: Tensor, key: Tensor, value: Tensor, row: Tensor | None, column: Tensor | None, scale: float
+    ) -> Tensor:
+        return _forward(query, key, value, row, column, scale)
 
     @staticmethod
-    def setup_context(ctx: _Context, inputs: tuple[Tensor, Tensor, Tensor, float], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:3], output)
-        ctx.scale = inputs[3]
+    def setup_context(ctx: _Context, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.scale = inputs
+        ctx.save_for_backward(*tensors, output)
 
     @staticmethod
-    def backward(ctx: _Context, grad_nle: Tensor) -> tuple[Tensor | None, ...]:
-        query_nld, key_nmd, value_nme, y_nle = ctx.saved_tensors
+    def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, row, column, _ = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return *_backward(query_nld, key_nmd, value_nme, y_nle, grad_nle, ctx.scale), None
+            return *_backward(ctx.saved_tensors, grad, ctx.scale), None
         # the gradient is to be differentiated again
-        weight_nlm = torch.softmax(torch.bmm(query_nld, key_nmd.transpose(1, 2)) * ctx.scale, dim=2)
-        inputs = (query_nld, key_nmd, value_nme)
-        return *torch.autograd.grad(torch.bmm(weight_nlm, value_nme), inputs, grad_nle, create_graph=True), None
+        logits = torch.matmul(query, key.transpose(-2, -1)) * ctx.scale
+        inputs = [query, key, value]
+        if row is not None and column is not None:
+            logits = logits + (row.unsqueeze(-1) + column.unsqueeze(-2)).flatten(-2)
+            inputs += [row, column]
+        again = torch.matmul(torch.softmax(logits, dim=-1), value)
+        grads = torch.autograd.grad(again, inputs, grad, create_graph=True)
+        return *grads, *[None] * (6 - len(grads))
 
 
 def _blocks(queries: int, keys: int) -> Iterator[slice]:
-    step = max(16, _BLOCK // keys)
+    step = max(16, _BLOCK // max(1, keys))
     return (slice(start, start + step) for start in range(0, queries, step))
 
 
-def _forward(query_nld: Tensor, key_nmd: Tensor, value_nme: Tensor, scale: float) -> Tensor:
-    y_nle = _like(value_nme, query_nld.shape[1])
-    for query_ld, key_md, value_me, y_le in zip(query_nld, key_nmd, value_nme, y_nle, strict=True):
-        for rows in _blocks(len(query_ld), len(key_md)):
-            torch.mm(_weights(query_ld[rows], key_md, scale), value_me, out=y_le[rows])
-    return y_nle
+def _matrices(tensor: Tensor | None) -> Iterator[Any]:
+    """Yield the matrices of the last two axes, views all of them; for None, None without end."""
+    if tensor is None:
+        return itertools.repeat(None)
+    return iter((tensor,)) if tensor.dim() == 2 else (m for part in tensor for m in _matrices(part))
 
 
-def _like(value_nme: Tensor, queries: int) -> Tensor:
-    """Return room for ``(N, queries, E)`` in the order of memory of the values, so that no map has to be transposed."""
-    samples, _, width = value_nme.shape
-    if value_nme.stride(1) < value_nme.stride(2):
-        return value_nme.new_empty(samples, width, queries).transpose(1, 2)
-    return value_nme.new_empty(samples, queries, width)
-
-
-def _weights(query_bd: Tensor, key_md: Tensor, scale: float) -> Tensor:
-    logits_bm = torch.mm(query_bd, key_md.t())
-    return torch.softmax(logits_bm.mul_(scale) if scale != 1 else logits_bm, dim=1, out=logits_bm)
-
-
-def _backward(
-    query_nld: Tensor, key_nmd: Tensor, value_nme: Tensor, y_nle: Tensor, grad_nle: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients; that of the logits is ``w (g v^T - sum_e(g y))``."""
-    grads = [torch.zeros_like(t) for t in (query_nld, key_nmd, value_nme)]
-    for query_ld, key_md, value_me, y_le, grad_le, grad_query, grad_key, grad_value in zip(
-        query_nld, key_nmd, value_nme, y_nle, grad_nle, *grads, strict=True
+def _forward(
+    query: Tensor, key: Tensor, value: Tensor, row: Tensor | None, column: Tensor | None, scale: float
+) -> Tensor:
+    queries = query.shape[-2]
+    # in the order of memory of the values, so that no map has to be transposed
+    y = torch.empty_like(value) if queries == value.shape[-2] else value.new_empty(*query.shape[:-1], value.shape[-1])
+    for query_ld, key_md, value_me, row_lh, column_lw, y_le in zip(
+        *map(_matrices, (query, key, value, row, column, y)), strict=False
     ):
-        for rows in _blocks(len(query_ld), len(key_md)):
-            query_bd, grad_be = query_ld[rows], grad_le[rows]
-            weight_bm = _weights(query_bd, key_md, scale)
-            grad_value.addmm_(weight_bm.t(), grad_be)
+        for block in _blocks(queries, len(key_md)):
+            place = None if row_lh is None else (row_lh[block], column_lw[block])
+            torch.mm(_weights(query_ld[block], key_md, place, scale), value_me, out=y_le[block])
+    return y
+
+
+def _weights(query_bd: Tensor, key_md: Tensor, place: tuple[Tensor, Tensor] | None, scale: float) -> Tensor:
+    if place is None:
+        logits_bm = torch.mm(query_bd, key_md.t())
+        logits_bm = logits_bm.mul_(scale) if scale != 1 else logits_bm
+    else:
+        row_bh, column_bw = place
+        logits_bm = torch.add(row_bh.unsqueeze(2), column_bw.unsqueeze(1)).flatten(1)
+        logits_bm.addmm_(query_bd, key_md.t(), alpha=scale)
+    return torch.softmax(logits_bm, dim=1, out=logits_bm)
+
+
+def _backward(saved: Saved, grad: Tensor, scale: float) -> tuple[Tensor | None, ...]:
+    """Return the gradients; that of the logits is ``w (g v^T - sum_e(g y))``."""
+    grads = [None if t is None else torch.zeros_like(t) for t in saved[:5]]
+    tensors = zip(*map(_matrices, (*saved, grad, *grads)), strict=False)
+    for query_ld, key_md, value_me, row_lh, column_lw, y_le, grad_le, *grads_of in tensors:
+        grad_query_ld, grad_key_md, grad_value_me, grad_row_lh, grad_column_lw = grads_of
+        for block in _blocks(len(query_ld), len(key_md)):
+            place = None if row_lh is None else (row_lh[block], column_lw[block])
+            query_bd, grad_be = query_ld[block], grad_le[block]
+            weight_bm = _weights(query_bd, key_md, place, scale)
+            grad_value_me.addmm_(weight_bm.t(), grad_be)
             grad_bm = torch.mm(grad_be, value_me.t())
-            grad_bm.sub_((grad_be * y_le[rows]).sum(dim=1, keepdim=True)).mul_(weight_bm)
-            torch.mm(grad_bm, key_md, out=grad_query[rows])
-            grad_key.addmm_(grad_bm.t(), query_bd)
-    return grads[0].mul_(scale), grads[1].mul_(scale), grads[2]
+            grad_bm.sub_((grad_be * y_le[block]).sum(dim=1, keepdim=True)).mul_(weight_bm)
+            torch.mm(grad_bm, key_md, out=grad_query_ld[block])
+            grad_key_md.addmm_(grad_bm.t(), query_bd)
+            if place is not None:
+                grad_bhw = grad_bm.unflatten(1, (row_lh.shape[1], -1))
+                torch.sum(grad_bhw, 2, out=grad_row_lh[block])
+                torch.sum(grad_bhw, 1, out=grad_column_lw[block])
+    grad_query, grad_key, *others = grads
+    assert grad_query is not None
+    assert grad_key is not None
+    return grad_query.mul_(scale), grad_key.mul_(scale), *others

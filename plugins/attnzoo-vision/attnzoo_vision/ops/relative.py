@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from attnzoo_vision.ops.heads import attend_heads
+from attnzoo_vision.ops.query_blocks import attend_by_blocks, many_weights
 
 
 def relative_rows(table_rd: Tensor, queries: int, keys: int) -> Tensor:
@@ -28,8 +29,11 @@ def attend_relative(
 ) -> Tensor:
     """Return attention with logits ``scale * q.k + row + column``, without forming the map.
 
-    The row and column logits become further features of the query; the key has a one in its own row and column there.
+    Small maps go to the fused kernels: the row and column logits become further features of the query, and the key has
+    a one in its own row and column there. Large ones go by blocks of queries, which does not multiply by these ones.
     """
+    if many_weights(query_ngld, key_ngmd):
+        return attend_by_blocks(query_ngld, key_ngmd, value_ngme, scale, row_nglk, column_nglk)
     rows, columns = row_nglk.shape[-1], column_nglk.shape[-1]
     row_mk = torch.eye(rows, dtype=key_ngmd.dtype, device=key_ngmd.device).repeat_interleave(columns, dim=0)
     column_mk = torch.eye(columns, dtype=key_ngmd.dtype, device=key_ngmd.device).repeat(rows, 1)

@@ -83,4 +83,5 @@ class MotionExcitation(nn.Module):
         return sums_frkk * slope_r[:, None, None] + offset_r[:, None, None] * areas_kk
 
     def _squeezed(self, sums_fckk: Tensor) -> Tensor:
-        return project(sums_fckk, self.squeeze.weight.flatten(1)).transpose(1, 2).unflatten(2, (3, 3))
+        squeezed_fkr = project(sums_fckk, self.squeeze.weight.flatten(1))
+        return torch.unflatten(squeezed_fkr.transpose(1, 2), 2, (3, 3))
