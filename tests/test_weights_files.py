@@ -4,6 +4,7 @@ import argparse
 import collections
 import json
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -202,6 +203,19 @@ def test_a_torch_file_that_was_cut_off_is_refused(tmp_path, legacy, keep):
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data))])
     assert refusal(path, WeightsError).startswith("not a whole torch file (")
+
+
+def test_no_room_is_made_for_a_text_that_is_longer_than_its_torch_file(tmp_path):
+    path = saved(tmp_path, se(), _use_new_zipfile_serialization=False)
+    text = b"X\x0d\0\0\0little_endian"
+    assert text in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(text, b"X\0\0\0\x7flittle_endian"))
+    tracemalloc.start()
+    try:
+        assert refusal(path, WeightsError).startswith("not a whole torch file (")
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Torch files (``torch.save``), read with ``weights_only=True``: tensors and plain data, no code."""
 
+import io
 import itertools
+import os
 import re
 import warnings
 import zipfile
@@ -92,13 +94,26 @@ def _owned(tensor: Tensor) -> Tensor:
     return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
+class _Bounded(io.BufferedReader):
+    """A file that, asked for more than it has, does not first take the memory for it: damaged files ask for much."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next ``size`` bytes, or those that are left."""
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            size = max(0, min(size, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
+
+
 def _load(path: Path, *, legacy: bool) -> Any:
     if not legacy:
         _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=not legacy)
+            if not legacy:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            with _Bounded(io.FileIO(path)) as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch.load raises whatever its parsers meet in damaged bytes; each is told as what it is: an unreadable file.
         raise _refusal(path, error) from error
