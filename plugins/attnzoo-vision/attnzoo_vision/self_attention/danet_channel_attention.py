@@ -39,8 +39,9 @@ class DANetChannelAttention(nn.Module):
         """Return ``x_nchw`` plus the weighted means of its channels."""
         weight_ncc, x_nlc = self._weights(x_nchw), as_tokens(x_nchw)
         small = not torch.compiler.is_exporting() and x_nlc.shape[1] < x_nlc.shape[2]
-        if small:  # the map has fewer numbers than the weights
-            return torch.addcmul(x_nchw, self.gamma, project_back(x_nlc, weight_ncc, None, x_nchw))
+        if small:  # the map has fewer numbers than the weights, whose gradient must come out in their order of memory
+            y_ncl = torch.bmm(weight_ncc, x_nlc.transpose(1, 2))
+            return torch.addcmul(x_nchw, self.gamma, y_ncl.unflatten(2, x_nchw.shape[2:]))
         return add_shortcut(project_back(x_nlc, self.gamma * weight_ncc, None, x_nchw), x_nchw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
