@@ -1,4 +1,4 @@
-"""A block sharded over two processes: loaded from catalogue weights, checkpointed, and saved back to the same bytes."""
+"""A block sharded over two processes: from a file or the catalogue, checkpointed, and saved back to the same bytes."""
 
 import subprocess
 import sys
@@ -22,10 +22,16 @@ dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, 
 whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 reference = attnzoo.create("non-local", weights="non-local/fashion-mnist")
+if rank == 0:
+    attnzoo.save(reference, f"{folder}/whole.safetensors")
+dist.barrier()
+loaded = fully_shard(attnzoo.load(f"{folder}/whole.safetensors"), mesh=init_device_mesh("cpu", (2,)))
+assert all(p.to_local().numel() < p.numel() for p in loaded.parameters()), "the parameters are not sharded"
+gathered = get_model_state_dict(loaded, options=whole)
+assert rank or all(torch.equal(gathered[k], v) for k, v in reference.state_dict().items())
+
 block = fully_shard(attnzoo.create("non-local", channels=32), mesh=init_device_mesh("cpu", (2,)))
 set_model_state_dict(block, reference.state_dict(), options=whole)
-local = next(block.parameters())
-assert local.to_local().numel() < local.numel(), "the parameters are not sharded"
 
 dcp.save({"block": get_model_state_dict(block)}, checkpoint_id=f"{folder}/checkpoint")
 fresh = fully_shard(attnzoo.create("non-local", channels=32), mesh=init_device_mesh("cpu", (2,)))
@@ -38,7 +44,6 @@ if rank == 0:
     target = attnzoo.create("non-local", channels=32)
     target.load_state_dict(tensors)
     attnzoo.save(target, f"{folder}/sharded.safetensors")
-    attnzoo.save(reference, f"{folder}/whole.safetensors")
 dist.destroy_process_group()
 """
 

@@ -1,4 +1,4 @@
-"""Saved files under kills, sharded blocks, and tensors of other sizes."""
+"""Saved files under kills, and tensors of other sizes."""
 
 import os
 import random
@@ -88,50 +88,3 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_whole_file(tmp_path):
         process.stdin.close()
     assert path.exists()
     assert [p for p in tmp_path.iterdir() if p.suffix == ".safetensors" and p != path] == []
-
-
-SHARDED = """
-import sys
-import torch
-import torch.distributed as dist
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
-import attnzoo
-from attnzoo.builder import build_spec, spec_of
-
-rank, rendezvous, source, target = int(sys.argv[1]), *sys.argv[2:]
-dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-block = attnzoo.load(source)
-spec = spec_of(block)
-fully_shard(block, mesh=init_device_mesh("cpu", (2,)))
-assert all(isinstance(p, DTensor) for p in block.parameters())
-assert all(p.to_local().numel() < p.numel() for p in block.parameters())
-state = get_model_state_dict(block, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-if rank == 0:
-    whole = build_spec(spec, attnzoo.default_registry())
-    whole.load_state_dict(state)
-    attnzoo.save(whole, target)
-dist.barrier()
-dist.destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
-def test_a_block_sharded_over_two_processes_is_saved_to_the_same_bytes(tmp_path):
-    source, target = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    attnzoo.save(attnzoo.create("multi_head_attention", embed_dim=32, num_heads=4), source)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SHARDED, str(rank), str(tmp_path / "meet"), str(source), str(target)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-    assert target.read_bytes() == source.read_bytes()
