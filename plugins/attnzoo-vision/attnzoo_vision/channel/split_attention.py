@@ -7,8 +7,8 @@ from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.checks import check_at_least, check_divides
-from attnzoo_vision.ops.fold import conv_and_norm
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
+from attnzoo_vision.ops.joined_norm import conv_and_norm
 
 
 class SplitAttention(nn.Module):

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.fold import conv_and_norm
+from attnzoo_vision.ops.joined_norm import conv_and_norm
 
 
 class ConvNorm(nn.Module):

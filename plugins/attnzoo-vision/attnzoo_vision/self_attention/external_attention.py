@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.fold import scale_and_shift
+from attnzoo_vision.ops.joined_norm import scale_and_shift
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
 

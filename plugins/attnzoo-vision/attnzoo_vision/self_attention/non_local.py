@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
-from attnzoo_vision.ops.fold import scale_and_shift
+from attnzoo_vision.ops.joined_norm import scale_and_shift
 from attnzoo_vision.ops.pairwise import attend, dot_product, pairwise_relu_sum
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, max_pool, project, project_back
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.fold import scale_and_shift
+from attnzoo_vision.ops.joined_norm import scale_and_shift
 from attnzoo_vision.ops.pairwise import attend
 from attnzoo_vision.ops.tokens import as_tokens, max_pool, project, project_back, tokens_to_map
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from attnzoo_vision.ops.fold import conv_and_norm
+from attnzoo_vision.ops.joined_norm import conv_and_norm
 
 
 def layers(bias: bool) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
@@ -14,11 +14,12 @@ def layers(bias: bool) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
 
 
 def test_joined_layers_give_the_numbers_of_the_two():
-    x_nchw = torch.randn(2, 6, 7, 5)
-    for bias in (False, True):
-        conv, norm = layers(bias)
-        with torch.no_grad():
-            torch.testing.assert_close(conv_and_norm(conv, norm, x_nchw), norm(conv(x_nchw)))
+    for size in ((7, 5), (1, 1)):  # of the second, the weights outnumber the results, and nothing is joined
+        x_nchw = torch.randn(2, 6, *size)
+        for bias in (False, True):
+            conv, norm = layers(bias)
+            with torch.no_grad():
+                torch.testing.assert_close(conv_and_norm(conv, norm, x_nchw), norm(conv(x_nchw)))
 
 
 def test_a_hook_on_a_layer_still_runs():

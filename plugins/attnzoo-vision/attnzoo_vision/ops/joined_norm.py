@@ -14,7 +14,7 @@ def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 def conv_and_norm(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> Tensor:
-    """Return ``norm(conv(x_nchw))``; in inference the norm joins the weights, which saves a pass over the map."""
+    """Return ``norm(conv(x_nchw))``; in inference the norm joins the weights, if they are fewer than the results."""
     if not _joined(conv, norm, x_nchw):
         y_nchw: Tensor = norm(conv(x_nchw))
         return y_nchw
@@ -28,6 +28,8 @@ def conv_and_norm(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> Tensor:
 def _joined(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> bool:
     """Say whether the two can be one: plain eager inference in full precision, with nothing hooked to either."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(x_nchw.device.type):
+        return False
+    if conv.weight.numel() > x_nchw.shape[0] * conv.out_channels * x_nchw.shape[2] * x_nchw.shape[3]:
         return False
     touched = type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or norm.running_mean is None
     hooked = any((conv._forward_hooks, conv._forward_pre_hooks, norm._forward_hooks, norm._forward_pre_hooks))
