@@ -61,7 +61,7 @@ def _type_fault(cls: Any, name: str, value: Any) -> str:
     adapter = _adapter(cls, name)
     if adapter is None:
         return ""
-    for form in (_tuples(value), value):
+    for form in (_tuples(value), value, _lists(value)):
         try:
             adapter.validate_python(form, strict=True)
         except ValidationError:
@@ -78,6 +78,11 @@ def _is_plain(value: Any, annotation: Any) -> bool:
 def _tuples(value: Any) -> Any:
     """Return lists as tuples: YAML has only lists, signatures may want tuples."""
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _lists(value: Any) -> Any:
+    """Return tuples as lists: Python has both, a signature names one."""
+    return [_lists(v) for v in value] if isinstance(value, tuple) else value
 
 
 @functools.lru_cache(maxsize=4096)

@@ -76,3 +76,9 @@ def test_register_makes_a_class_buildable_without_packaging():
 def test_list_blocks_lists_one_domain():
     domains = {c.domain for c in attnzoo.list_blocks(domain="channel")}
     assert domains == {"channel"}
+
+
+def test_a_tuple_is_taken_where_a_list_is_expected():
+    block = attnzoo.create("bot-mhsa", channels=8, feature_size=(4, 6), num_heads=2)
+    again = attnzoo.create("bot-mhsa", channels=8, feature_size=[4, 6], num_heads=2)
+    assert {k: v.shape for k, v in block.state_dict().items()} == {k: v.shape for k, v in again.state_dict().items()}

@@ -101,10 +101,10 @@ def _tensors(checkpoint: Checkpoint, found: Found) -> dict[str, Any]:
 
 
 def _is_needed(registry: Registry, reading: Reading, name: str) -> bool:
-    """Say whether a whole number that tensors cannot tell has no default, or one that is a mere stand-in."""
+    """Say whether whole numbers that tensors cannot tell have no default, or one that is a mere stand-in."""
     parameter = parameters_of(registry.find(reading.block).card.load_class())[name]
     return parameter.default is parameter.empty or (
-        type(reading.untold[name]) is int and reading.untold[name] != parameter.default
+        type(reading.untold[name]) in (int, tuple) and reading.untold[name] != parameter.default
     )
 
 

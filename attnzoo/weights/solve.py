@@ -130,6 +130,8 @@ def _could_differ(
         if value is not None or not is_number(parameters_of(problem.cls)[name].annotation):
             return True
         return any(problem.fits({**solved, name: v}) for v in (1, 2, 4, 8, *candidate_sizes(problem.shapes)[:6]))
+    if isinstance(value, tuple) and value != value[::-1] and problem.fits({**solved, name: value[::-1]}):
+        return True
     return any(_loose(problem, solved, v) or _traded(problem, solved, v, everything) for v in variables)
 
 
@@ -137,7 +139,8 @@ def _fits_otherwise(problem: Problem, args: Mapping[str, Any], variables: list[V
     """Say whether ``args`` fit, perhaps with one number doubled or halved."""
     if problem.fits(args):
         return True
-    if not problem.same_names(args):
+    refused = problem.sizes(args) is None  # perhaps only together with a number that was a mere stand-in
+    if not refused and not problem.same_names(args):
         return False
     changed = (put_number(args, problem, v, n) for v in variables for n in _scaled(get_number(args, problem, v)))
     return any(problem.fits(c) for c in changed)
@@ -152,15 +155,22 @@ def _scaled(value: Any) -> list[int]:
 def _loose(problem: Problem, solved: Mapping[str, Any], variable: Variable) -> bool:
     """Say whether another value of one number fits as well."""
     value = get_number(solved, problem, variable)
-    nearby = (2 * value, value // 2, 3 * value, value + 1, 1, 4 * value) if type(value) is int else (2 * value or 0.5,)
+    whole = (2 * value, value // 2, 3 * value, value + 1, 1, 4 * value) if type(value) is int else ()
+    nearby = whole or ((2 * value,) if value > 0 else (0.5, 2.0))
     others = [v for v in dict.fromkeys(nearby) if v > 0 and v != value]
     return any(problem.fits(put_number(solved, problem, variable, v)) for v in others)
 
 
 def _traded(problem: Problem, solved: Mapping[str, Any], variable: Variable, everything: list[Variable]) -> bool:
     """Say whether a number is told only together with others: doubled or halved with them, the block fits as well."""
-    others = [v for v in everything if v != variable and type(get_number(solved, problem, v)) is int][:3]
+    whole = [v for v in everything if v != variable and type(get_number(solved, problem, v)) is int]
+    others = whole[:3]
     for value in _scaled(get_number(solved, problem, variable)):
+        changed = put_number(solved, problem, variable, value)
+        for other in whole[3:]:
+            numbers = _scaled(get_number(solved, problem, other))
+            if any(problem.fits(put_number(changed, problem, other, n)) for n in numbers):
+                return True
         options = [[get_number(solved, problem, v), *_scaled(get_number(solved, problem, v))] for v in others]
         for values in itertools.product(*options):
             changed = put_number(solved, problem, variable, value)
