@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import attnzoo
 from attnzoo_sequence.multi_head import t5_attention
@@ -9,6 +10,21 @@ from attnzoo_sequence.ops.attend import ROWS, merge_heads, split_heads
 
 LENGTH = 2 * ROWS + 9
 WIDE = {"embed_dim": 8, "num_heads": 2}
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the size of the largest tensor that an operation returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self.numbers = max(self.numbers, tensor.numel())
+        return out
 
 
 def with_mask(length):
@@ -46,6 +62,47 @@ def test_causal_queries_in_pieces_read_by_their_map(masked):
     mask = with_mask(LENGTH) if masked else None
     read = block.attention(x, mask)["attention"] @ split_heads(block.value(x), 2)
     torch.testing.assert_close(block(x, mask), block.output(merge_heads(read)))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("absorbed", [False, True])
+def test_latent_attention_in_pieces_reads_by_its_map(absorbed, masked):
+    ranks = {"query_rank": 6, "kv_rank": 5, "head_dims": (3, 2, 4), "absorbed": absorbed}
+    block, x = made("multi-head-latent-attention", {**WIDE, **ranks})
+    mask = with_mask(LENGTH) if masked else None
+    read = block.attention(x, mask)["attention"] @ block._expand(x)[2]
+    torch.testing.assert_close(block(x, mask), block.out_proj(merge_heads(read)))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_differential_attention_in_pieces_reads_by_its_map(masked):
+    block, x = made("differential-attention", {**WIDE, "depth": 1, "causal": True})
+    mask = with_mask(LENGTH) if masked else None
+    read = block.attention(x, mask)["attention"] @ split_heads(block.value(x), block.kv_heads)
+    expected = block.out_proj(merge_heads(block.norm(read) * (1 - block.lambda_init)))
+    torch.testing.assert_close(block(x, mask), expected)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_sink_attention_in_pieces_reads_by_its_map(masked):
+    block, x = made("sink-attention", WIDE)
+    mask = with_mask(LENGTH) if masked else None
+    value = block.project(x)[2]
+    read = block.attention(x, mask)["attention"] @ value
+    torch.testing.assert_close(block(x, mask), block.output(merge_heads(read)))
+
+
+@pytest.mark.parametrize("name", ["differential-attention", "multi-head-latent-attention", "sink-attention"])
+def test_a_padded_causal_pass_makes_no_tensor_of_all_pairs(name):
+    ranks = {"query_rank": 6, "kv_rank": 5, "head_dims": (3, 2, 4)}
+    options = {"multi-head-latent-attention": ranks, "differential-attention": {"depth": 1, "causal": True}}.get(
+        name, {}
+    )
+    block = attnzoo.create(name, **WIDE, **options)
+    largest = Largest()
+    with torch.no_grad(), largest:
+        block(torch.randn(2, 4 * ROWS, 8), with_mask(4 * ROWS))
+    assert largest.numbers < (4 * ROWS) ** 2
 
 
 @pytest.mark.parametrize("masked", [False, True])

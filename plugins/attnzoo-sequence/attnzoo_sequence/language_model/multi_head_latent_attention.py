@@ -1,12 +1,13 @@
 """Multi-head latent attention: keys and values of all heads kept as one small vector a token."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import attention_weights, merge_heads, split_heads, visibility
+from attnzoo_sequence.ops.attend import attend_causal, attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_choice, check_positive
 from attnzoo_sequence.ops.norm import RMSNorm
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
@@ -121,29 +122,28 @@ class MultiHeadLatentAttention(nn.Module):
         shared = shared.expand(-1, self.num_heads, -1, -1)
         return torch.cat([nope, turned], dim=-1), torch.cat([key, shared], dim=-1), value
 
-    def _attend_absorbed(self, parts: tuple[Tensor, ...], visible: Tensor | None, causal: bool) -> Tensor:
+    def _read(self, query: Tensor, key: Tensor, value: Tensor, mask_nm: Tensor | None) -> Tensor:
+        read = partial(attend_uneven, scale=self.scale)
+        if self.causal:
+            return attend_causal(query, key, value, mask_nm=mask_nm, read=read)
+        return read(query, key, value, visible=visibility(query, key, mask_nm=mask_nm))
+
+    def _attend_absorbed(self, parts: tuple[Tensor, ...], mask_nm: Tensor | None = None) -> Tensor:
         """Return the heads' outputs without forming their keys and values: one key head, the latents."""
         nope, turned, latent_nlr, shared = parts
         up_hdr = self.kv_up.weight.unflatten(0, (self.num_heads, -1))
         key_up, value_up = up_hdr.split([self.nope_dim, self.value_dim], dim=1)
         query = torch.cat([nope @ key_up, turned], dim=-1)
         key = torch.cat([latent_nlr[:, None], shared], dim=-1)
-        latent = attend_uneven(query, key, latent_nlr[:, None], visible=visible, causal=causal, scale=self.scale)
-        out: Tensor = latent @ value_up.transpose(-2, -1)
+        out: Tensor = self._read(query, key, latent_nlr[:, None], mask_nm) @ value_up.transpose(-2, -1)
         return out
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the attended tokens, ``(n, l, c)``."""
-        tokens_n1l1 = query_nlc[:, None, :, :1]
-        visible = None
-        if mask_nl is not None:
-            visible = visibility(tokens_n1l1, tokens_n1l1, mask_nm=mask_nl, causal=self.causal)
-        causal = self.causal and visible is None
         if self.absorbed:
-            out_nhle = self._attend_absorbed(self._queries_and_latents(query_nlc), visible, causal)
+            out_nhle = self._attend_absorbed(self._queries_and_latents(query_nlc), mask_nl)
         else:
-            query, key, value = self._expand(query_nlc)
-            out_nhle = attend_uneven(query, key, value, visible=visible, causal=causal, scale=self.scale)
+            out_nhle = self._read(*self._expand(query_nlc), mask_nl)
         out: Tensor = self.out_proj(merge_heads(out_nhle))
         return out
 
@@ -166,8 +166,7 @@ class MultiHeadLatentAttention(nn.Module):
             grown_nmr = torch.cat([cache_nsr, grown_nmr], dim=1)
         latent_nmr, shared_nmp = grown_nmr.split([latent_nlr.shape[-1], self.rope_dim], dim=-1)
         shared = shared_nmp[:, None]
-        visible = visibility(turned, shared, causal=True) if past else None
-        out_nhle = self._attend_absorbed((nope, turned, latent_nmr, shared), visible, not past)
+        out_nhle = self._attend_absorbed((nope, turned, latent_nmr, shared))
         return self.out_proj(merge_heads(out_nhle)), grown_nmr
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:

@@ -1,9 +1,11 @@
 """The attention operator with a learned sink for each head."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import visibility
+from attnzoo_sequence.ops.attend import attend_causal, visibility
 from attnzoo_sequence.ops.checks import check_divides, check_positive
 from attnzoo_sequence.ops.sinks import attend_with_sink, weights_with_sink
 
@@ -48,10 +50,10 @@ class AttentionSink(nn.Module):
         self, query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor, mask_nm: Tensor | None = None
     ) -> Tensor:
         """Return what each head reads."""
-        triangle = self.causal and mask_nm is None and query_nhld.shape[2] == key_ngmd.shape[2]
-        causal = self.causal and not triangle
-        visible = visibility(query_nhld, key_ngmd, mask_nm=mask_nm, causal=causal)
-        return attend_with_sink(query_nhld, key_ngmd, value_ngmd, sink_h=self.sinks, visible=visible, causal=triangle)
+        read = partial(attend_with_sink, sink_h=self.sinks)
+        if self.causal:
+            return attend_causal(query_nhld, key_ngmd, value_ngmd, mask_nm=mask_nm, read=read)
+        return read(query_nhld, key_ngmd, value_ngmd, visible=visibility(query_nhld, key_ngmd, mask_nm=mask_nm))
 
     def attention(
         self, query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor, mask_nm: Tensor | None = None

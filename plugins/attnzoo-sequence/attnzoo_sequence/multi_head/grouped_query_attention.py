@@ -1,5 +1,6 @@
 """Grouped-query attention with rotary positions: several query heads share one key and value head."""
 
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
@@ -116,6 +117,8 @@ class GroupedQueryAttention(nn.Module):
         """Return what each query head reads, ``(N, H, L, d)``."""
         dropout = self.dropout if self.training else 0.0
         if self.causal:
-            return attend_causal(query_nhld, key_ngmd, value_ngmd, mask_nm=mask_nm, dropout=dropout)
+            return attend_causal(
+                query_nhld, key_ngmd, value_ngmd, mask_nm=mask_nm, read=partial(attend, dropout=dropout)
+            )
         visible = visibility(query_nhld, key_ngmd, mask_nm=mask_nm)
         return attend(query_nhld, key_ngmd, value_ngmd, visible=visible, dropout=dropout)

@@ -1,5 +1,7 @@
 """Multi-head attention, self and cross."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -100,9 +102,8 @@ class MultiHeadAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         own_keys_only = self.extra_key is None and not self.zero_key
         if self.causal and own_keys_only and attn_mask is None:
-            read_nhld = attend_causal(
-                query_nhld, key_nhmd, value_nhmd, mask_nm=mask_nm, scale=self.scale, dropout=dropout
-            )
+            read = partial(attend, scale=self.scale, dropout=dropout)
+            read_nhld = attend_causal(query_nhld, key_nhmd, value_nhmd, mask_nm=mask_nm, read=read)
         else:
             visible, triangle = self._visible(query_nhld, key_nhmd, mask_nm, attn_mask)
             read_nhld = attend(

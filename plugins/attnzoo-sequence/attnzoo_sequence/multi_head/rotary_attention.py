@@ -1,5 +1,6 @@
 """Multi-head self-attention with rotary positions, of the whole head or a part of it."""
 
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
@@ -81,7 +82,9 @@ class RotaryAttention(nn.Module):
         query_nhld, key_nhld, value_nhld = self._project(query_nlc)
         dropout = self.dropout if self.training else 0.0
         if self.causal:
-            read_nhld = attend_causal(query_nhld, key_nhld, value_nhld, mask_nm=mask_nl, dropout=dropout)
+            read_nhld = attend_causal(
+                query_nhld, key_nhld, value_nhld, mask_nm=mask_nl, read=partial(attend, dropout=dropout)
+            )
         else:
             visible = visibility(query_nhld, key_nhld, mask_nm=mask_nl)
             read_nhld = attend(query_nhld, key_nhld, value_nhld, visible=visible, dropout=dropout)

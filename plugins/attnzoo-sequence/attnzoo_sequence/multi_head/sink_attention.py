@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.multi_head.grouped_query_attention import GroupedQueryAttention
-from attnzoo_sequence.ops.attend import visibility
+from attnzoo_sequence.ops.attend import attend_causal, visibility
 from attnzoo_sequence.ops.banded import banded_attend
 from attnzoo_sequence.ops.checks import check_positive
 from attnzoo_sequence.ops.sinks import attend_with_sink, weights_with_sink
@@ -80,7 +80,8 @@ class SinkAttention(GroupedQueryAttention):
         window = self.window_size if self.window_size is not None and self.window_size < length else None
         if window is not None and length > 2 * window:
             return banded_attend(query_nhld, key_ngmd, value_ngmd, window, mask_nl=mask_nm, dropout=dropout, read=read)
-        if mask_nm is None and window is None:
-            return read(query_nhld, key_ngmd, value_ngmd, causal=True, dropout=dropout)
+        if window is None:
+            read = functools.partial(read, dropout=dropout)
+            return attend_causal(query_nhld, key_ngmd, value_ngmd, mask_nm=mask_nm, read=read)
         visible = visibility(query_nhld, key_ngmd, mask_nm=mask_nm, causal=True, window_size=window)
         return read(query_nhld, key_ngmd, value_ngmd, visible=visible, dropout=dropout)

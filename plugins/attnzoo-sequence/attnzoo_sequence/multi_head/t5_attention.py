@@ -1,6 +1,7 @@
 """T5's attention: unscaled scores with a learned bias for each bucket of distances."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -109,7 +110,8 @@ class T5Attention(nn.Module):
         """Return what each head reads; many queries go in pieces, so that the bias of all pairs is not there."""
         length, keys, dropout = query_nhld.shape[2], key_nhmd.shape[2], self.dropout if self.training else 0.0
         if self.causal and self.relative_bias is None:
-            return attend_causal(query_nhld, key_nhmd, value_nhmd, mask_nm=mask_nm, scale=1.0, dropout=dropout)
+            read = partial(attend, scale=1.0, dropout=dropout)
+            return attend_causal(query_nhld, key_nhmd, value_nhmd, mask_nm=mask_nm, read=read)
         row_ht = None if self.relative_bias is None else self._bias_by_distance(length, keys)
         whole = torch.compiler.is_compiling() or row_ht is None or length * keys <= _ALL_PAIRS
         rows = max(length, 1) if whole else ROWS

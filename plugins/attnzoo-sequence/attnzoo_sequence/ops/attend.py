@@ -1,5 +1,7 @@
 """Scaled dot-product attention: the fused form, the explicit weights, and who may see whom."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -96,17 +98,16 @@ def attend_causal(
     value_ngmd: Tensor,
     *,
     mask_nm: Tensor | None = None,
-    scale: float | None = None,
-    dropout: float = 0.0,
+    read: Callable[..., Tensor] = attend,
 ) -> Tensor:
     """Attend to the visible keys up to each query's own position; the last query is aligned with the last key.
 
     The fused kernel knows the square triangle. With a mask, queries go in pieces that see only their keys, so that no
-    ``(l, m)`` tensor is made.
+    ``(l, m)`` tensor is made. ``read`` is `attend` or a form of it that takes ``visible`` and ``causal``.
     """
     length, keys = query_nhld.shape[2], key_ngmd.shape[2]
     if mask_nm is None and length == keys:
-        return attend(query_nhld, key_ngmd, value_ngmd, causal=True, scale=scale, dropout=dropout)
+        return read(query_nhld, key_ngmd, value_ngmd, causal=True)
     rows = max(length, 1) if torch.compiler.is_compiling() or keys < length else ROWS
     reads = []
     for first in range(0, max(length, 1), rows):
@@ -114,7 +115,7 @@ def attend_causal(
         seen = keys - length + first + query.shape[2]
         key, value = key_ngmd[:, :, :seen], value_ngmd[:, :, :seen]
         visible = visibility(query, key, mask_nm=None if mask_nm is None else mask_nm[:, :seen], causal=True)
-        reads.append(attend(query, key, value, visible=visible, scale=scale, dropout=dropout))
+        reads.append(read(query, key, value, visible=visible))
     return reads[0] if len(reads) == 1 else torch.cat(reads, dim=2)
 
 
