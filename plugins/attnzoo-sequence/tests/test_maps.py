@@ -167,3 +167,86 @@ def test_a_set_reads_by_its_map():
     x, y = torch.randn(2, 3, 16).double(), torch.randn(2, 5, 16).double()
     out = block.query(x) + merge_heads(block.attention(x, y)["attention"] @ split_heads(block.value(y), 4))
     torch.testing.assert_close(out + torch.relu(block.feed_forward(out)), block(x, y), rtol=1e-6, atol=1e-6)
+
+
+def masks(length, masked):
+    """Return no mask, or one that hides the end of the second sample."""
+    return torch.arange(length) < torch.tensor([[length], [length - 3]]) if masked else None
+
+
+def read_of_set(mab, query, key, weights):
+    """Return what a block of the Set Transformer gives, by its map."""
+    values = weights @ split_heads(mab.value(key), mab.num_heads)
+    out = mab.norm_attention(mab.query(query) + merge_heads(values))
+    return mab.norm_out(out + torch.relu(mab.feed_forward(out)))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
+def test_an_induced_set_reads_by_both_its_maps(norm, masked):
+    block = made("isab", {"embed_dim": 16, "in_dim": 6, "num_heads": 4, "num_points": 3, "norm": norm})
+    x, mask = torch.randn(2, LENGTH, 6).double(), masks(LENGTH, masked)
+    maps, points = block.attention(x, mask), block.points.expand(2, -1, -1)
+    gathered = read_of_set(block.gather, points, x, maps["gather"])
+    found = read_of_set(block.read, x, gathered, maps["read"])
+    torch.testing.assert_close(found, block(x, mask), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
+def test_seeds_pool_a_set_by_their_map(norm, masked):
+    block = made("pma", {"embed_dim": 16, "num_heads": 4, "num_seeds": 3, "norm": norm})
+    x, mask = torch.randn(2, LENGTH, 16).double(), masks(LENGTH, masked)
+    weights = block.attention(x, mask)["attention"]
+    found = read_of_set(block.mab, block.seeds.expand(2, -1, -1), x, weights)
+    torch.testing.assert_close(found, block(x, mask), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("residual", [False, True])
+def test_latents_read_their_source_by_their_map(residual, masked):
+    widths = {"key_channels": 8, "value_channels": 12, "query_residual": residual}
+    block = made("perceiver-cross-attention", {"embed_dim": 6, "source_dim": 10, "num_heads": 2, **widths})
+    latents, source, mask = torch.randn(2, 3, 6).double(), torch.randn(2, LENGTH, 10).double(), masks(LENGTH, masked)
+    value = split_heads(block.value(block.source_norm(source)), 2)
+    read = block.out_proj(merge_heads(block.attention(latents, source, mask)["attention"] @ value))
+    read = read + latents if residual else read
+    found = read + block.mlp_out(torch.nn.functional.gelu(block.mlp_in(block.mlp_norm(read))))
+    torch.testing.assert_close(found, block(latents, source, mask), rtol=1e-6, atol=1e-6)
+
+
+def gated_step(cell, x, state):
+    """Return the next state of a gated recurrent unit, written out."""
+    given = (x @ cell.weight_ih.t() + cell.bias_ih).chunk(3, dim=-1)
+    kept = (state @ cell.weight_hh.t() + cell.bias_hh).chunk(3, dim=-1)
+    reset, keep = torch.sigmoid(given[0] + kept[0]), torch.sigmoid(given[1] + kept[1])
+    return (1 - keep) * torch.tanh(given[2] + reset * kept[2]) + keep * state
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_slots_are_updated_by_the_map_of_the_last_round(iterations, masked):
+    block = made("slot-attention", {"embed_dim": 8, "num_slots": 3, "hidden_channels": 5, "eps": 1e-3})
+    x, noise, mask = torch.randn(2, LENGTH, 8).double(), torch.randn(2, 3, 8).double(), masks(LENGTH, masked)
+    block.iterations = iterations
+    wanted, weights = block(x, noise, mask), block.attention(x, noise, mask)["attention"] + block.eps
+    block.iterations = iterations - 1
+    before = block(x, noise, mask) if block.iterations else block.mean + block.log_std.exp() * noise
+    weights = weights if mask is None else weights * mask[:, None]  # eps joins before the mask
+    update = weights / weights.sum(dim=2, keepdim=True) @ block.value(block.norm_input(x))
+    slots = gated_step(block.update, update, before)
+    found = slots + block.mlp_out(torch.relu(block.mlp_in(block.norm_mlp(slots))))
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("score", ["dot", "scaled_dot", "bilinear", "additive"])
+def test_hard_attention_reads_the_value_of_the_highest_weight(score, masked):
+    block = made("hard-attention", {"query_dim": 8, "score": score, "temperature": 0.7}).eval()
+    query, key, value = torch.randn(2, 3, 8).double(), torch.randn(2, 5, 8).double(), torch.randn(2, 5, 6).double()
+    mask = masks(5, masked)
+    maps, (read, log_prob) = block.attention(query, key, value, mask), block(query, key, value, mask)
+    torch.testing.assert_close(maps["choice"] @ value, read, rtol=1e-6, atol=1e-6)
+    highest = maps["attention"].max(dim=-1)
+    torch.testing.assert_close(maps["choice"].argmax(dim=-1), highest.indices)
+    torch.testing.assert_close(highest.values.log(), log_prob, rtol=1e-6, atol=1e-6)
