@@ -50,6 +50,7 @@ BY_HEADS = {
     "performer causal": {"head_dim": 8, "causal": True},
     "performer of relu": {"head_dim": 8, "causal": True, "kernel": "relu"},
 }
+OF_OTHER_LENGTH = ("pma", "slot-attention", "gated-mil-attention", "han-attention")
 MASKS = {"nothing": [[False] * LENGTH] * 2, "one": [[True] * LENGTH, [False] * LENGTH]}
 
 
@@ -92,3 +93,52 @@ def test_a_mask_of_numbers_is_refused(name, dtype):
     message = f"attention: a mask of {dtype}, expected torch.bool with True = may attend; give mask.bool()"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         block(*inputs, **mask)
+
+
+@pytest.mark.parametrize("name", TOKENS | BY_HEADS)
+def test_a_mask_of_another_length_is_refused(name):
+    block, inputs, mask = given(name, torch.ones(2, LENGTH - 2, dtype=torch.bool))
+    text = r"^attention: a mask of shape \(2, (1, )*5\) for 7 keys, expected 7 as its last size$"
+    with pytest.raises(ValueError, match=text):
+        block(*inputs, **mask)
+
+
+@pytest.mark.parametrize("name", TOKENS | BY_HEADS)
+@pytest.mark.parametrize(("samples", "length"), [(2, 0), (0, LENGTH)])
+def test_nothing_to_read_gives_outputs_of_that_size(name, samples, length):
+    block, inputs, _ = given(name, None)
+    axis = 2 if name in BY_HEADS else 1
+    output = block(*(x[:samples].narrow(axis, 0, length) for x in inputs))
+    assert output.shape[0] == samples
+    if name not in OF_OTHER_LENGTH:
+        assert output.shape[axis] == length
+    assert torch.isfinite(output).all()
+
+
+@pytest.mark.parametrize("samples", [0, 2])
+def test_longformer_refuses_masks_of_another_length_and_takes_nothing(samples):
+    block = attnzoo.create("longformer-attention", **WIDE, window_size=2)
+    nothing = torch.zeros(samples, 0 if samples else LENGTH, dtype=torch.bool)
+    x = torch.randn(*nothing.shape, 16)
+    assert block(x, nothing).shape == x.shape
+    with pytest.raises(ValueError, match=r"a mask of shape \(2, 5\) for 7 keys, expected 7 as its last size"):
+        block(torch.randn(2, LENGTH, 16), torch.zeros(2, 5, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("score", ["soft-attention", "hard-attention"])
+def test_queries_without_keys_read_zeros_and_masks_of_another_length_are_refused(score):
+    block = attnzoo.create(score, query_dim=8).eval()
+    read = block(torch.randn(2, 3, 8), torch.randn(2, 0, 8))
+    read = read[0] if isinstance(read, tuple) else read
+    assert torch.equal(read, torch.zeros(2, 3, 8))
+    with pytest.raises(ValueError, match="for 7 keys, expected 7 as its last size"):
+        block(torch.randn(2, 3, 8), torch.randn(2, 7, 8), mask_nm=torch.ones(2, 5, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", ["delta-rule", "gated-delta-rule", "gated-linear-attention"])
+def test_a_state_is_what_it_was_after_no_tokens(name):
+    block, vectors = attnzoo.create(name), torch.randn(2, 3, 0, 8)
+    gates = {"delta-rule": [(2, 3, 0)], "gated-delta-rule": [(2, 3, 0)] * 2, "gated-linear-attention": [(2, 3, 0, 8)]}
+    output = block(vectors, vectors, vectors, *(torch.zeros(size) for size in gates[name]))
+    output = output[0] if isinstance(output, tuple) else output
+    assert output.shape == vectors.shape

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, masked_softmax, merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_heads, check_positive
+from attnzoo_sequence.ops.masks import check_mask
 
 
 class NystromAttention(nn.Module):
@@ -107,6 +108,9 @@ class NystromAttention(nn.Module):
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the attended tokens, ``(n, l, c)``; there is no output projection."""
+        check_mask(mask_nl, query_nlc.shape[1])
+        if not query_nlc.shape[1]:
+            return torch.zeros_like(query_nlc)
         query, key, value = self._project(query_nlc)
         if self.num_landmarks >= query_nlc.shape[1]:
             keys = None if mask_nl is None else mask_nl[:, None, None, :]
@@ -122,6 +126,7 @@ class NystromAttention(nn.Module):
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
         """Return the rebuilt weights, ``(n, h, l, l)``; rows sum to about one and entries may be slightly negative."""
+        check_mask(mask_nl, query_nlc.shape[1])
         query, key, _ = self._project(query_nlc)
         keys = None if mask_nl is None else mask_nl[:, None, None, :]
         if self.num_landmarks >= query_nlc.shape[1]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.checks import check_choice, check_positive
+from attnzoo_sequence.ops.masks import check_mask
 from attnzoo_sequence.ops.prefix import accumulation_dtype, feature_attend, feature_weights
 
 
@@ -76,10 +77,11 @@ class Performer(nn.Module):
         query, key = query_nhld.to(dtype) * scale, key_nhmd.to(dtype) * scale
         projection_df = self.projection.to(query.dtype).t()
         query_u, key_u = query @ projection_df, key @ projection_df
+        check_mask(mask_nm, key_nhmd.shape[2])
         visible = None if mask_nm is None else mask_nm[:, None, :, None]
         if self.kernel == "relu":
             query, key = query_u.relu() + self.eps, key_u.relu() + self.eps
-        else:
+        elif key_u.numel():
             seen_u = key_u.detach() if visible is None else key_u.detach().masked_fill(~visible, -torch.inf)
             top = seen_u.amax(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(key_u.dtype).min)
             query_exponent = query_u - (

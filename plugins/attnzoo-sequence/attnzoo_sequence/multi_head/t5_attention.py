@@ -112,6 +112,8 @@ class T5Attention(nn.Module):
         if self.causal and self.relative_bias is None:
             read = partial(attend, scale=1.0, dropout=dropout)
             return attend_causal(query_nhld, key_nhmd, value_nhmd, mask_nm=mask_nm, read=read)
+        if not length * keys:
+            return torch.zeros_like(query_nhld)
         row_ht = None if self.relative_bias is None else self._bias_by_distance(length, keys)
         whole = torch.compiler.is_compiling() or row_ht is None or length * keys <= _ALL_PAIRS
         rows = max(length, 1) if whole else ROWS

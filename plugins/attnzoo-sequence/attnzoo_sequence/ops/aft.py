@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from attnzoo_sequence.ops.masks import check_mask
 from attnzoo_sequence.ops.norm import or_one
 from attnzoo_sequence.ops.prefix import accumulation_dtype
 
@@ -16,6 +17,9 @@ def weighted_average(
 
     Sums are taken in float32 at least.
     """
+    check_mask(mask_nl, key_nlr.shape[1])
+    if not key_nlr.shape[1]:
+        return value_nlr
     dtype, wide = value_nlr.dtype, accumulation_dtype(value_nlr)
     key_nlr, value_nlr = key_nlr.to(wide), value_nlr.to(wide)
     top_n1r = key_nlr.detach()

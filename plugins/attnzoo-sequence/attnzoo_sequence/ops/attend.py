@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnzoo_sequence.ops.masks import check_mask
+
 ROWS = 256  # queries of one piece where a mask or bias of all pairs shall not be made
 
 
@@ -18,13 +20,6 @@ def causal_mask(length: int, keys: int, device: torch.device, window_size: int |
     key_m = torch.arange(keys, device=device)
     visible_lm = key_m <= query_l1
     return visible_lm if window_size is None else visible_lm & (key_m > query_l1 - window_size)
-
-
-def check_mask(mask: Tensor | None) -> None:
-    """Refuse masks of numbers: 0 and 1 would be added to the scores."""
-    if mask is not None and mask.dtype != torch.bool:
-        message = f"attention: a mask of {mask.dtype}, expected torch.bool with True = may attend; give mask.bool()"
-        raise ValueError(message)
 
 
 def visibility(
@@ -40,8 +35,8 @@ def visibility(
 
     ``attn_mask`` is ``(l, m)``, ``(n, l, m)`` or ``(n, h, l, m)``.
     """
-    check_mask(mask_nm)
-    check_mask(attn_mask)
+    check_mask(mask_nm, key_ngmd.shape[2])
+    check_mask(attn_mask, key_ngmd.shape[2])
     visible = None if mask_nm is None else mask_nm[:, None, None, :]
     if attn_mask is not None:
         attn_mask = attn_mask[:, None] if attn_mask.dim() == 3 else attn_mask
@@ -56,7 +51,7 @@ def masked_softmax(score: Tensor, visible: Tensor | None) -> Tensor:
     """Softmax over the last axis among the visible entries; a row without any is zero."""
     if visible is None:
         return score.softmax(dim=-1)
-    check_mask(visible)
+    check_mask(visible, score.shape[-1])
     hidden = ~visible
     return score.masked_fill(hidden, torch.finfo(score.dtype).min).softmax(dim=-1).masked_fill(hidden, 0.0)
 
@@ -76,7 +71,7 @@ def attend(
 
     ``causal`` stands for the square triangle and is used where there is no other mask.
     """
-    check_mask(visible)
+    check_mask(visible, key_ngmd.shape[2])
     if bias is not None:
         bias = bias.to(query_nhld.dtype)
         visible = bias if visible is None else torch.where(visible, bias, -torch.inf)

@@ -19,6 +19,8 @@ def gated_prefix(
     exponential can overflow, whatever the decay.
     """
     length, dtype = query_nhld.shape[2], accumulation_dtype(value_nhle)
+    if not length:
+        return value_nhle, _initial_state(state_nhde, query_nhld, value_nhle)
     query, key, value, log_decay = (
         _chunks(x, _GATED_CHUNK)
         for x in (query_nhld.to(dtype), key_nhld.to(dtype), value_nhle.to(dtype), _finite(log_decay_nhld.to(dtype)))
@@ -53,6 +55,8 @@ def delta_prefix(
     ``(I + strict_lower(beta k k^T * D)) u = beta (v - exp(G) k S)``: one triangular solve for all chunks at once.
     """
     length, dtype = query_nhld.shape[2], accumulation_dtype(value_nhle)
+    if not length:
+        return value_nhle, _initial_state(state_nhde, query_nhld, value_nhle)
     query, key, value = (_chunks(x.to(dtype), _DELTA_CHUNK) for x in (query_nhld, key_nhld, value_nhle))
     beta = _chunks(beta_nhl.to(dtype)[..., None], _DELTA_CHUNK)
     score, overlap = query @ key.transpose(-2, -1), (beta * key) @ key.transpose(-2, -1)

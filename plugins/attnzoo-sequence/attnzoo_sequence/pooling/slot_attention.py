@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.masks import check_mask
 from attnzoo_sequence.ops.norm import or_one
 
 
@@ -93,6 +94,7 @@ class SlotAttention(nn.Module):
             query_nsc = self.query(self.norm_slots(slots_nsc)) * self.scale
             share_nsm = (query_nsc @ key_nmc.transpose(1, 2)).softmax(dim=1)
             weight_nsm = share_nsm + self.eps
+            check_mask(mask_nm, x_nmc.shape[1])
             if mask_nm is not None:
                 weight_nsm = weight_nsm * mask_nm[:, None]
             total_ns1 = weight_nsm.sum(dim=2, keepdim=True)

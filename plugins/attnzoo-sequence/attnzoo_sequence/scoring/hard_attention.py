@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from attnzoo_sequence.ops.attend import masked_softmax
 from attnzoo_sequence.ops.build_score import ScoreName, build_score
 from attnzoo_sequence.ops.checks import check_choice, check_positive
+from attnzoo_sequence.ops.masks import check_mask
 
 
 class HardAttention(nn.Module):
@@ -70,6 +71,7 @@ class HardAttention(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the value that each query chose, and the log-probability of the choice."""
+        check_mask(mask_nm, key_nme.shape[1])
         visible = None if mask_nm is None else mask_nm[:, None]
         score_nlm = self.score(query_nld, key_nme)
         choice_nlm, log_prob_nl = self._choose(score_nlm, visible, generator)
@@ -121,6 +123,8 @@ def moving_baseline(baseline: Tensor, cost_n: Tensor, decay: float = 0.9) -> Ten
 
 def _highest(score_nlm: Tensor, visible: Tensor | None) -> Tensor:
     """Return a one-hot tensor at the highest score; zeros where nothing is visible."""
+    if not score_nlm.shape[-1]:
+        return score_nlm
     index_nl1 = score_nlm.argmax(dim=-1, keepdim=True)
     if visible is not None:
         index_nl1 = score_nlm.masked_fill(~visible, -torch.inf).argmax(dim=-1, keepdim=True)
