@@ -67,7 +67,8 @@ class GroupedQueryAttention(nn.Module):
         check_choice(name, "rotary_layout", rotary_layout, ("half", "interleaved"))
         check_divides(name, "num_kv_heads", self.num_kv_heads, "num_heads", num_heads)
         if rotary_base is not None and self.head_dim % 2:
-            message = f"{name}: head_dim={self.head_dim} is odd; rotary positions turn pairs of channels"
+            found = f"heads of {self.head_dim} channels, expected an even number, as rotary positions turn pairs"
+            message = f"{name}: {found}; choose embed_dim, num_heads or head_dim so, or rotary_base=None"
             raise ValueError(message)
         self.query = nn.Linear(embed_dim, num_heads * self.head_dim, bias=bias)
         self.key = nn.Linear(embed_dim, self.num_kv_heads * self.head_dim, bias=bias)

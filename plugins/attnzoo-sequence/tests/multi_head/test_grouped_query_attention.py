@@ -60,3 +60,13 @@ def test_groups_that_do_not_divide_the_heads_are_refused():
         match=r"^GroupedQueryAttention: num_kv_heads=3 does not divide num_heads=4; use num_kv_heads=2 or 4$",
     ):
         GroupedQueryAttention(16, 4, num_kv_heads=3)
+
+
+@pytest.mark.parametrize("widths", [{"embed_dim": 12}, {"embed_dim": 16, "head_dim": 3}])
+def test_heads_of_an_odd_width_are_refused_where_pairs_of_channels_turn(widths):
+    found = "heads of 3 channels, expected an even number, as rotary positions turn pairs"
+    advice = "choose embed_dim, num_heads or head_dim so, or rotary_base=None"
+    with pytest.raises(ValueError, match=f"^GroupedQueryAttention: {found}; {advice}$"):
+        GroupedQueryAttention(**widths, num_heads=4)
+    block = GroupedQueryAttention(**widths, num_heads=4, rotary_base=None)
+    assert block(torch.randn(2, 5, widths["embed_dim"])).shape == (2, 5, widths["embed_dim"])
