@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.aft import apply_gate, weighted_average
+from attnzoo_sequence.ops.aft import apply_gate, band_weights, weighted_average
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 
 
@@ -46,12 +46,14 @@ class AFTConv(nn.Module):
         self.out_proj = nn.Linear(embed_dim, embed_dim)
 
     def _mix(self, x_nlr: Tensor) -> Tensor:
-        """Return ``sum_s exp(w_(s-t)) x_s``."""
-        kernel_h1k = torch.expm1(self.position_bias)[:, None].to(x_nlr.dtype)
+        """Return ``sum_s exp(w_(s-t)) x_s``, each channel over a factor."""
         repeat = x_nlr.shape[2] // self.num_heads
-        kernel_r1k = kernel_h1k.repeat_interleave(repeat, dim=0)
+        all_r1, kernel_rk = (
+            weight.to(x_nlr.dtype).repeat_interleave(repeat, dim=0) for weight in band_weights(self.position_bias)
+        )
+        kernel_r1k = kernel_rk[:, None]
         band = F.conv1d(x_nlr.transpose(1, 2), kernel_r1k, padding=kernel_r1k.shape[2] // 2, groups=kernel_r1k.shape[0])
-        total: Tensor = x_nlr.sum(dim=1, keepdim=True) + band.transpose(1, 2)
+        total: Tensor = x_nlr.sum(dim=1, keepdim=True) * all_r1[:, 0] + band.transpose(1, 2)
         return total
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:

@@ -1,10 +1,12 @@
 """AFT-local: AFT-full whose position biases are learned near the diagonal and zero elsewhere."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.aft import apply_gate, weighted_average
+from attnzoo_sequence.ops.aft import apply_gate, band_weights, weighted_average
 from attnzoo_sequence.ops.checks import check_positive
 
 _SMALLEST_BLOCK = 32
@@ -52,13 +54,21 @@ class AFTLocal(nn.Module):
         self.out_proj = nn.Linear(hidden_channels, embed_dim)
         nn.init.xavier_uniform_(self.position_bias)
 
-    def _mix(self, x_nlr: Tensor) -> Tensor:
-        """Return ``sum_s exp(w_ts) x_s``: all tokens once, and the band again with ``exp(w) - 1``."""
-        length, reach = x_nlr.shape[1], self.reach
+    def _biases(self, length: int) -> Tensor:
+        """Return the learned biases of the first positions, 0 where the pair leaves the sequence."""
+        bias_lw = self.position_bias[:length]
+        other_lw = torch.arange(length, device=bias_lw.device)[:, None] + torch.arange(
+            -self.reach, bias_lw.shape[1] - self.reach, device=bias_lw.device
+        )
+        return bias_lw.masked_fill((other_lw < 0) | (other_lw >= length), 0.0)
+
+    def _mix(self, all_l1: Tensor, extra_lw: Tensor, x_nlr: Tensor) -> Tensor:
+        """Return ``sum_s exp(w_ts) x_s``, over a factor of the row: all tokens once, and the band again."""
+        reach = self.reach
+        all_l1, extra_lw = all_l1.to(x_nlr.dtype), extra_lw.to(x_nlr.dtype)
         everything = torch.cumsum(x_nlr, dim=1) if self.causal else x_nlr.sum(dim=1, keepdim=True)
         padded = F.pad(x_nlr, (0, 0, reach, 0 if self.causal else reach))
-        extra_lw = torch.expm1(self.position_bias[:length]).to(x_nlr.dtype)
-        return everything + _multiply_band(extra_lw, padded)
+        return torch.addcmul(_multiply_band(extra_lw, padded), all_l1, everything)
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the attended tokens, ``(n, l, c)``."""
@@ -66,7 +76,8 @@ class AFTLocal(nn.Module):
             found = query_nlc.shape[1]
             message = f"AFTLocal: {found} tokens are more than max_len={self.max_len}; build it with a larger max_len"
             raise ValueError(message)
-        average = weighted_average(self.key(query_nlc), self.value(query_nlc), mask_nl, self._mix)
+        mix = partial(self._mix, *band_weights(self._biases(query_nlc.shape[1])))
+        average = weighted_average(self.key(query_nlc), self.value(query_nlc), mask_nl, mix)
         out: Tensor = self.out_proj(apply_gate(self.query(query_nlc), average))
         return out
 

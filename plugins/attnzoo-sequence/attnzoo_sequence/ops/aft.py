@@ -15,7 +15,8 @@ def weighted_average(
 ) -> Tensor:
     """Return ``mix(exp(k) v) / mix(exp(k))``; ``mix`` sums over the positions of ``(n, l, r)``; zero for 0 / 0.
 
-    Sums are taken in float32 at least.
+    Keys are shifted by their largest one, which cancels. Sums are taken in float32 at least; there a row reads zero if
+    all its weights are below some 1e-31 of that key's.
     """
     check_mask(mask_nl, key_nlr.shape[1])
     if not key_nlr.shape[1]:
@@ -31,6 +32,18 @@ def weighted_average(
     weight_nlr = exponent_nlr.exp()
     total, norm = mix(weight_nlr * value_nlr), mix(weight_nlr)
     return (total / or_one(norm)).to(dtype)
+
+
+def band_weights(bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a token outside the band weighs, and what one inside weighs more, for biases along the last axis.
+
+    They are ``exp(-m)`` and ``exp(w - m) - exp(-m)``, with ``m`` the largest bias or 0: no exponential overflows, and
+    ``exp(-m)`` cancels in the average. In float32 at least.
+    """
+    bias = bias.to(accumulation_dtype(bias))
+    top = bias.detach().amax(dim=-1, keepdim=True).clamp(min=0)
+    outside = (-top).exp()
+    return outside, (bias - top).exp() - outside
 
 
 def apply_gate(query_nlr: Tensor, average_nlr: Tensor) -> Tensor:

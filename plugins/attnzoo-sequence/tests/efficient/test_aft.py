@@ -67,6 +67,50 @@ def test_large_keys_do_not_overflow(x: torch.Tensor) -> None:
     assert block(x).isfinite().all()
 
 
+@pytest.mark.parametrize("bias", [-1000.0, 90.0, 1000.0])
+@pytest.mark.parametrize("causal", [False, True])
+def test_large_biases_of_full_do_not_overflow(x: torch.Tensor, causal: bool, bias: float) -> None:
+    block = AFTFull(6, 7, causal=causal).float()
+    nn.init.constant_(block.position_bias, bias)
+    found = block(x.float())
+    nn.init.zeros_(block.position_bias)
+    torch.testing.assert_close(found, block(x.float()))  # one bias for all pairs cancels
+
+
+def of_own_token(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Return the output where each token reads itself alone."""
+    out: torch.Tensor = block.out_proj(block.query(x).sigmoid() * block.value(x))
+    return out
+
+
+@pytest.mark.parametrize("bias", [90.0, 1000.0])
+@pytest.mark.parametrize("name", ["full", "local", "local causal", "conv"])
+def test_a_large_bias_of_the_own_token_leaves_that_token_alone(x: torch.Tensor, name: str, bias: float) -> None:
+    blocks = {
+        "full": AFTFull(6, 7),
+        "local": AFTLocal(6, 7, window_size=3),
+        "local causal": AFTLocal(6, 7, window_size=3, causal=True),
+        "conv": AFTConv(6, num_heads=2, kernel_size=3),
+    }
+    block = blocks[name]
+    with torch.no_grad():
+        own = block.position_bias.diagonal() if name == "full" else block.position_bias[:, 1 if name == "conv" else 2]
+        own.fill_(bias)
+    given = x.float().requires_grad_()
+    found = block(given)
+    torch.testing.assert_close(found, of_own_token(block, given))
+    found.sum().backward()
+    assert all(tensor.grad.isfinite().all() for tensor in (given, block.position_bias))
+
+
+@pytest.mark.parametrize("block", [AFTFull, AFTLocal])
+@pytest.mark.parametrize("max_len", [0, -3])
+def test_a_length_of_none_is_refused(block: type[nn.Module], max_len: int) -> None:
+    message = rf"^{block.__name__}: max_len={max_len} is not positive; use a number above 0$"
+    with pytest.raises(ValueError, match=message):
+        block(6, max_len)
+
+
 def test_hidden_tokens_are_left_out(x: torch.Tensor) -> None:
     block = AFTFull(6, 9, hidden_channels=5).double()
     mask = torch.tensor([True] * 5 + [False] * 2).expand(2, 7)
