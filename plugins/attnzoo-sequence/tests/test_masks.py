@@ -95,12 +95,59 @@ def test_a_mask_of_numbers_is_refused(name, dtype):
         block(*inputs, **mask)
 
 
+def refused(shape, expected):
+    """Return the whole message for a mask of this shape, as a pattern."""
+    advice = "give one row for each sample, with True for each key that may be attended"
+    return "^" + re.escape(f"attention: a mask of shape {shape}, expected {expected}; {advice}") + "$"
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 9), (2, 1), (3, 7), (7,), (2, 7, 1), (2, 1, 7)])
 @pytest.mark.parametrize("name", TOKENS | BY_HEADS)
-def test_a_mask_of_another_length_is_refused(name):
-    block, inputs, mask = given(name, torch.ones(2, LENGTH - 2, dtype=torch.bool))
-    text = r"^attention: a mask of shape \(2, (1, )*5\) for 7 keys, expected 7 as its last size$"
-    with pytest.raises(ValueError, match=text):
+def test_a_mask_of_another_shape_is_refused(name, shape):
+    block, inputs, mask = given(name, torch.ones(shape, dtype=torch.bool))
+    with pytest.raises(ValueError, match=refused(shape, (2, LENGTH))):
         block(*inputs, **mask)
+
+
+@pytest.mark.parametrize("name", TOKENS | BY_HEADS)
+def test_one_row_serves_all_samples(name):
+    row = torch.arange(LENGTH) < LENGTH - 2
+    block, inputs, mask = given(name, row[None])
+    noise = {"noise_nsc": torch.randn(2, 7, 16)} if name == "slot-attention" else {}
+    every = dict.fromkeys(mask, row.expand(2, -1))
+    torch.testing.assert_close(block(*inputs, **mask, **noise), block(*inputs, **every, **noise))
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (1, 7, 9), (3, 7, 7), (2, 3, 7, 7), (7,)])
+def test_a_mask_of_pairs_of_another_shape_is_refused(shape):
+    block, inputs, _ = given("multi-head-attention", None)
+    expected = {3: (2, 7, 7), 4: (2, 4, 7, 7)}.get(len(shape), (7, 7))
+    advice = "give a row for each query, with True for each key that it may attend to"
+    message = f"attention: a mask of shape {shape}, expected {expected}; {advice}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        block(*inputs, attn_mask=torch.ones(shape, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", ["bahdanau-decoder", "luong-global", "luong-local-m", "luong-local-p", "perceiver"])
+def test_a_source_mask_of_another_shape_is_refused(name):
+    arguments = {
+        "bahdanau-decoder": {"embed_dim": 16, "hidden_dim": 8},
+        "perceiver": {"embed_dim": 16, "source_dim": 16},
+    }
+    block = attnzoo.create({"perceiver": "perceiver-cross-attention"}.get(name, name), **arguments.get(name, WIDTH))
+    inputs = [torch.randn(2, 3, 16), torch.randn(2, LENGTH, 16)]
+    if name == "bahdanau-decoder":
+        inputs.insert(1, torch.zeros(2, 8))
+    if name.startswith("luong-local"):
+        inputs.append(torch.full((2,), LENGTH))
+    with pytest.raises(ValueError, match=refused((2, 5), (2, LENGTH))):
+        block(*inputs, torch.ones(2, 5, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", ["graph-attention", "graph-attention-v2"])
+def test_edges_of_another_number_of_nodes_are_refused(name):
+    with pytest.raises(ValueError, match=re.escape("a mask of shape (2, 7, 5), expected (2, 7, 7); give a row")):
+        attnzoo.create(name, **WIDTH)(torch.randn(2, LENGTH, 16), torch.ones(2, LENGTH, 5, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("name", TOKENS | BY_HEADS)
@@ -121,7 +168,7 @@ def test_longformer_refuses_masks_of_another_length_and_takes_nothing(samples):
     nothing = torch.zeros(samples, 0 if samples else LENGTH, dtype=torch.bool)
     x = torch.randn(*nothing.shape, 16)
     assert block(x, nothing).shape == x.shape
-    with pytest.raises(ValueError, match=r"a mask of shape \(2, 5\) for 7 keys, expected 7 as its last size"):
+    with pytest.raises(ValueError, match=refused((2, 5), (2, LENGTH))):
         block(torch.randn(2, LENGTH, 16), torch.zeros(2, 5, dtype=torch.bool))
 
 
@@ -131,7 +178,7 @@ def test_queries_without_keys_read_zeros_and_masks_of_another_length_are_refused
     read = block(torch.randn(2, 3, 8), torch.randn(2, 0, 8))
     read = read[0] if isinstance(read, tuple) else read
     assert torch.equal(read, torch.zeros(2, 3, 8))
-    with pytest.raises(ValueError, match="for 7 keys, expected 7 as its last size"):
+    with pytest.raises(ValueError, match=refused((2, 5), (2, 7))):
         block(torch.randn(2, 3, 8), torch.randn(2, 7, 8), mask_nm=torch.ones(2, 5, dtype=torch.bool))
 
 

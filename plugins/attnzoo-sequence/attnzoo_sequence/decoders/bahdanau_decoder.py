@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import masked_softmax
 from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.masks import check_key_mask
 from attnzoo_sequence.scoring.additive_score import AdditiveScore
 
 
@@ -94,6 +95,7 @@ class BahdanauDecoder(nn.Module):
         self, embedding_ntm: Tensor, state_nd: Tensor | None, key_nsc: Tensor, mask_ns: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return states, contexts and weights of all steps; what does not depend on the state leaves the loop."""
+        check_key_mask(mask_ns, key_nsc)
         input_nt3d, projected_nsa = self.input(embedding_ntm), self.score.key(key_nsc)
         if state_nd is None:
             state_nd = input_nt3d.new_zeros(input_nt3d.shape[0], self.hidden_dim)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, masked_softmax
 from attnzoo_sequence.ops.checks import check_choice, check_positive
+from attnzoo_sequence.ops.masks import check_key_mask
 
 LuongScore = Literal["dot", "general", "concat"]
 
@@ -54,11 +55,13 @@ class LuongGlobal(nn.Module):
 
     def forward(self, query_ntc: Tensor, key_nsc: Tensor, mask_ns: Tensor | None = None) -> Tensor:
         """Return the attentional vector of every decoder state."""
+        check_key_mask(mask_ns, key_nsc)
         visible = None if mask_ns is None else mask_ns[:, None]
         return self.join(query_ntc, self.read(query_ntc, key_nsc, visible))
 
     def attention(self, query_ntc: Tensor, key_nsc: Tensor, mask_ns: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``attention`` ``(N, T, S)`` and ``context`` ``(N, T, C)``."""
+        check_key_mask(mask_ns, key_nsc)
         visible = None if mask_ns is None else mask_ns[:, None]
         weight_nts = masked_softmax(self.scores(query_ntc, key_nsc), visible)
         return {"attention": weight_nts, "context": weight_nts @ key_nsc}

@@ -6,6 +6,7 @@ from torch import Tensor
 from attnzoo_sequence.decoders.luong_global import LuongGlobal, LuongScore
 from attnzoo_sequence.ops.attend import masked_softmax
 from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.masks import check_key_mask
 
 
 class LuongLocalM(LuongGlobal):
@@ -67,6 +68,7 @@ class LuongLocalM(LuongGlobal):
         self, query_ntc: Tensor, key_nsc: Tensor, lengths_n: Tensor, mask_ns: Tensor | None, first_step: int
     ) -> Tensor:
         """Return ``(N, T, S)``, True within the window and the sentence."""
+        check_key_mask(mask_ns, key_nsc)
         step_t = torch.arange(query_ntc.shape[1], device=query_ntc.device) + first_step
         words_n1 = (lengths_n - 1)[:, None]
         centre_nt = torch.minimum(step_t[None], words_n1 - 1)

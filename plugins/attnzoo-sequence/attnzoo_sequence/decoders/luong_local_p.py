@@ -7,6 +7,7 @@ from attnzoo_sequence.decoders.luong_global import LuongGlobal, LuongScore
 from attnzoo_sequence.decoders.luong_local_m import within_window
 from attnzoo_sequence.ops.attend import masked_softmax
 from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.masks import check_key_mask
 
 
 class LuongLocalP(LuongGlobal):
@@ -63,6 +64,7 @@ class LuongLocalP(LuongGlobal):
         self, query_ntc: Tensor, key_nsc: Tensor, lengths_n: Tensor, mask_ns: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return the weights, times the Gaussian, and the predicted positions."""
+        check_key_mask(mask_ns, key_nsc)
         words_n1 = (lengths_n - 1)[:, None]
         share_nt = torch.sigmoid(self.position_vector(torch.tanh(self.position_matrix(query_ntc)))).squeeze(-1)
         position_nt = words_n1 * share_nt

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.aft import apply_gate, weighted_average
 from attnzoo_sequence.ops.checks import check_positive
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask
 
 
 class AFTSimple(nn.Module):
@@ -52,7 +52,7 @@ class AFTSimple(nn.Module):
 
 def _average_of_all(key_nlr: Tensor, value_nlr: Tensor, mask_nl: Tensor | None) -> Tensor:
     """Return the one average ``(n, 1, r)``, by a softmax over the tokens; zero where none may be attended."""
-    check_mask(mask_nl, key_nlr.shape[1])
+    check_key_mask(mask_nl, key_nlr)
     if mask_nl is None:
         return (key_nlr.softmax(dim=1) * value_nlr).sum(dim=1, keepdim=True)
     hidden_nl1 = ~mask_nl[..., None]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_heads, check_positive
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask
 
 
 class BigBirdAttention(nn.Module):
@@ -87,7 +87,7 @@ class BigBirdAttention(nn.Module):
         """Return the attended tokens, ``(n, l, c)``."""
         length, size = query_nlc.shape[1], self.block_size
         query, key, value = (split_heads(p(query_nlc), self.num_heads) for p in (self.query, self.key, self.value))
-        check_mask(mask_nl, query_nlc.shape[1])
+        check_key_mask(mask_nl, query_nlc)
         keep = None if mask_nl is None else mask_nl[:, None, None, :]
         if length <= 2 * size:
             return merge_heads(attend(query, key, value, visible=keep))
@@ -127,7 +127,7 @@ class BigBirdAttention(nn.Module):
         """Return the weights, ``(n, h, l, l)``."""
         query, key = (split_heads(p(query_nlc), self.num_heads) for p in (self.query, self.key))
         visible = self.visible(query_nlc.shape[1], query_nlc.device)[None]
-        check_mask(mask_nl, query_nlc.shape[1])
+        check_key_mask(mask_nl, query_nlc)
         visible = visible if mask_nl is None else visible & mask_nl[:, None, None, :]
         return {"attention": attention_weights(query, key, visible=visible)}
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.checks import check_positive
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask
 from attnzoo_sequence.ops.prefix import feature_attend, feature_weights
 
 
@@ -40,7 +40,7 @@ class LinearAttention(nn.Module):
 
     def _features(self, query_nhld: Tensor, key_nhmd: Tensor, mask_nm: Tensor | None) -> tuple[Tensor, Tensor]:
         query, key = F.elu(query_nhld).add_(1), F.elu(key_nhmd).add_(1)
-        check_mask(mask_nm, key_nhmd.shape[2])
+        check_key_mask(mask_nm, key_nhmd)
         if mask_nm is not None:
             key = key * mask_nm[:, None, :, None]
         return query, key

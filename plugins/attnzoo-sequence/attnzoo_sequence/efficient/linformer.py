@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_heads, check_positive
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask
 
 
 class Linformer(nn.Module):
@@ -82,7 +82,7 @@ class Linformer(nn.Module):
         if length > self.max_len:
             message = f"Linformer: {length} keys are more than max_len={self.max_len}; build it with a larger max_len"
             raise ValueError(message)
-        check_mask(mask_nm, source.shape[1])
+        check_key_mask(mask_nm, source)
         if mask_nm is not None:
             source = source.masked_fill(~mask_nm[..., None], 0.0)
         key_nkc = self.compress_key[:length].t() @ self.key(source)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_heads, check_positive
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask
 
 _SMALLEST_BLOCK = 32
 
@@ -93,9 +93,9 @@ class LongformerAttention(nn.Module):
 
     def forward(self, query_nlc: Tensor, global_mask_nl: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the attended tokens, ``(n, l, c)``."""
+        keep_nl, global_nl = _keep_and_global(query_nlc, global_mask_nl, mask_nl)
         if not query_nlc.numel():
             return torch.zeros_like(query_nlc)
-        keep_nl, global_nl = _keep_and_global(query_nlc, global_mask_nl, mask_nl)
         index_ng, real_ng = self._global_tokens(global_nl)
         out_nlc = self._local(query_nlc, keep_nl, global_nl, index_ng, real_ng)
         index_ngc = index_ng[..., None].expand(-1, -1, query_nlc.shape[2])
@@ -130,8 +130,9 @@ class LongformerAttention(nn.Module):
 def _keep_and_global(query_nlc: Tensor, global_mask_nl: Tensor, mask_nl: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return which tokens may be attended, and which of them are global."""
     for mask in (global_mask_nl, mask_nl):
-        check_mask(mask, query_nlc.shape[1])
-    keep_nl = torch.ones_like(global_mask_nl) if mask_nl is None else mask_nl
+        check_key_mask(mask, query_nlc)
+    global_mask_nl = global_mask_nl.expand(query_nlc.shape[:2])
+    keep_nl = torch.ones_like(global_mask_nl) if mask_nl is None else mask_nl.expand(query_nlc.shape[:2])
     return keep_nl, global_mask_nl & keep_nl
 
 

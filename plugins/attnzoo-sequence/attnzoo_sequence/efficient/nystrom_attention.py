@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, masked_softmax, merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_heads, check_positive
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask
 
 
 class NystromAttention(nn.Module):
@@ -108,7 +108,7 @@ class NystromAttention(nn.Module):
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the attended tokens, ``(n, l, c)``; there is no output projection."""
-        check_mask(mask_nl, query_nlc.shape[1])
+        check_key_mask(mask_nl, query_nlc)
         if not query_nlc.shape[1]:
             return torch.zeros_like(query_nlc)
         query, key, value = self._project(query_nlc)
@@ -126,7 +126,7 @@ class NystromAttention(nn.Module):
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
         """Return the rebuilt weights, ``(n, h, l, l)``; rows sum to about one and entries may be slightly negative."""
-        check_mask(mask_nl, query_nlc.shape[1])
+        check_key_mask(mask_nl, query_nlc)
         query, key, _ = self._project(query_nlc)
         keys = None if mask_nl is None else mask_nl[:, None, None, :]
         if self.num_landmarks >= query_nlc.shape[1]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.checks import check_choice, check_positive
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask
 from attnzoo_sequence.ops.prefix import accumulation_dtype, feature_attend, feature_weights
 
 
@@ -77,7 +77,7 @@ class Performer(nn.Module):
         query, key = query_nhld.to(dtype) * scale, key_nhmd.to(dtype) * scale
         projection_df = self.projection.to(query.dtype).t()
         query_u, key_u = query @ projection_df, key @ projection_df
-        check_mask(mask_nm, key_nhmd.shape[2])
+        check_key_mask(mask_nm, key_nhmd)
         visible = None if mask_nm is None else mask_nm[:, None, :, None]
         if self.kernel == "relu":
             query, key = query_u.relu() + self.eps, key_u.relu() + self.eps

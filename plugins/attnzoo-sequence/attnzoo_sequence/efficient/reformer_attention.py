@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_heads, check_positive
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask
 
 _SELF = -1e5  # a token attends to itself only if there is nothing else
 _HIDDEN = -1e9
@@ -89,7 +89,7 @@ class ReformerAttention(nn.Module):
         query, value = (split_heads(p(query_nlc), self.num_heads) for p in (self.query_key, self.value))
         key = query / query.square().sum(-1, keepdim=True).clamp(min=1e-12).sqrt()
         bucket = self.buckets(query)
-        check_mask(mask_nl, query_nlc.shape[1])
+        check_key_mask(mask_nl, query_nlc)
         visible = bucket.new_ones(query_nlc.shape[:2], dtype=torch.bool) if mask_nl is None else mask_nl
         bucket = bucket.masked_fill(~visible[:, None, None, :], self.num_buckets)
         order, length = bucket.sort(dim=-1, stable=True).indices, query_nlc.shape[1]

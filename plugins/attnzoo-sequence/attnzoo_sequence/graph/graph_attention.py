@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from attnzoo_sequence.ops.attend import masked_softmax, split_heads
 from attnzoo_sequence.ops.checks import check_positive
 from attnzoo_sequence.ops.graph import join_heads, output_bias
+from attnzoo_sequence.ops.masks import check_pair_mask
 
 
 class GraphAttention(nn.Module):
@@ -77,6 +78,7 @@ class GraphAttention(nn.Module):
 
     def forward(self, x_nlc: Tensor, edge_mask_nlm: Tensor) -> Tensor:
         """Return the averages over the neighbours, ``(n, l, h d)`` or ``(n, l, d)``."""
+        check_pair_mask(edge_mask_nlm, x_nlc, x_nlc)
         node_nhld = split_heads(self.project(x_nlc), self.num_heads)
         hidden_n1lm = ~edge_mask_nlm[:, None]
         score_nhlm = self._scores(node_nhld)
@@ -86,5 +88,6 @@ class GraphAttention(nn.Module):
 
     def attention(self, x_nlc: Tensor, edge_mask_nlm: Tensor) -> dict[str, Tensor]:
         """Return the weights, ``(n, h, l, l)``."""
+        check_pair_mask(edge_mask_nlm, x_nlc, x_nlc)
         score_nhlm = self._scores(split_heads(self.project(x_nlc), self.num_heads))
         return {"attention": masked_softmax(score_nhlm, edge_mask_nlm[:, None])}

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from attnzoo_sequence.ops.attend import masked_softmax, split_heads
 from attnzoo_sequence.ops.checks import check_positive
 from attnzoo_sequence.ops.graph import join_heads, output_bias
+from attnzoo_sequence.ops.masks import check_pair_mask
 
 
 class GraphAttentionV2(nn.Module):
@@ -67,6 +68,7 @@ class GraphAttentionV2(nn.Module):
                 nn.init.zeros_(linear.bias)
 
     def _weights(self, x_nlc: Tensor, source_nhmd: Tensor, edge_mask_nlm: Tensor) -> Tensor:
+        check_pair_mask(edge_mask_nlm, x_nlc, x_nlc)
         target_nhld = split_heads(self.target(x_nlc), self.num_heads)
         scores = []
         for head in range(self.num_heads):

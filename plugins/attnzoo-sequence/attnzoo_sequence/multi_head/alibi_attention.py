@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, visibility
 from attnzoo_sequence.ops.checks import check_heads
+from attnzoo_sequence.ops.masks import check_key_mask
 
 _ROWS = 256
 
@@ -70,6 +71,7 @@ class AlibiAttention(nn.Module):
         """Return for each token what its heads read."""
         query_nhld, key_nhld, value_nhld = self._project(query_nlc)
         length, dropout = query_nlc.shape[1], self.dropout if self.training else 0.0
+        check_key_mask(mask_nl, key_nhld)
         rows = length if torch.compiler.is_compiling() else _ROWS
         reads = []
         for first in range(0, max(length, 1), rows):

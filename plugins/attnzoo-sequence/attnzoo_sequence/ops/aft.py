@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask
 from attnzoo_sequence.ops.norm import or_one
 from attnzoo_sequence.ops.prefix import accumulation_dtype
 
@@ -18,7 +18,7 @@ def weighted_average(
     Keys are shifted by their largest one, which cancels. Sums are taken in float32 at least; there a row reads zero if
     all its weights are below some 1e-31 of that key's.
     """
-    check_mask(mask_nl, key_nlr.shape[1])
+    check_key_mask(mask_nl, key_nlr)
     if not key_nlr.shape[1]:
         return value_nlr
     dtype, wide = value_nlr.dtype, accumulation_dtype(value_nlr)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask, check_mask, check_pair_mask
 
 ROWS = 256  # queries of one piece where a mask or bias of all pairs shall not be made
 
@@ -35,8 +35,8 @@ def visibility(
 
     ``attn_mask`` is ``(l, m)``, ``(n, l, m)`` or ``(n, h, l, m)``.
     """
-    check_mask(mask_nm, key_ngmd.shape[2])
-    check_mask(attn_mask, key_ngmd.shape[2])
+    check_key_mask(mask_nm, key_ngmd)
+    check_pair_mask(attn_mask, query_nhld, key_ngmd)
     visible = None if mask_nm is None else mask_nm[:, None, None, :]
     if attn_mask is not None:
         attn_mask = attn_mask[:, None] if attn_mask.dim() == 3 else attn_mask
@@ -100,6 +100,7 @@ def attend_causal(
     The fused kernel knows the square triangle. With a mask, queries go in pieces that see only their keys, so that no
     ``(l, m)`` tensor is made. ``read`` is `attend` or a form of it that takes ``visible`` and ``causal``.
     """
+    check_key_mask(mask_nm, key_ngmd)
     length, keys = query_nhld.shape[2], key_ngmd.shape[2]
     if mask_nm is None and length == keys:
         return read(query_nhld, key_ngmd, value_ngmd, causal=True)

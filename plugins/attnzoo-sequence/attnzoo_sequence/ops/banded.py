@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnzoo_sequence.ops.attend import attend
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask
 
 
 def banded_attend(
@@ -25,7 +25,7 @@ def banded_attend(
     ``read`` attends within the blocks; it is called as ``attend`` is.
     """
     batch, _, length, _ = query_nhld.shape
-    check_mask(mask_nl, length)
+    check_key_mask(mask_nl, key_ngld)
     blocks = -(-length // window_size)
     missing = blocks * window_size - length
     query = _blocks(F.pad(query_nhld, (0, 0, 0, missing)), window_size)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import masked_softmax
 from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.masks import check_key_mask
 
 
 class GatedMILAttention(nn.Module):
@@ -40,6 +41,7 @@ class GatedMILAttention(nn.Module):
 
     def attention(self, x_nmc: Tensor, mask_nm: Tensor | None = None) -> dict[str, Tensor]:
         """Return the weights of the instances, ``(n, branches, m)``."""
+        check_key_mask(mask_nm, x_nmc)
         hidden_nmr = torch.tanh(self.hidden(x_nmc))
         if self.gate is not None:
             hidden_nmr = hidden_nmr * torch.sigmoid(self.gate(x_nmc))

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import masked_softmax
 from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.masks import check_key_mask
 
 
 class HANAttention(nn.Module):
@@ -45,6 +46,7 @@ class HANAttention(nn.Module):
 
     def attention(self, x_nmc: Tensor, mask_nm: Tensor | None = None) -> dict[str, Tensor]:
         """Return the weights of the states, ``(n, m)``."""
+        check_key_mask(mask_nm, x_nmc)
         hidden_nmr = torch.tanh(self.hidden(x_nmc))
         return {"attention": masked_softmax(hidden_nmr @ self.context.to(hidden_nmr.dtype), mask_nm)}
 

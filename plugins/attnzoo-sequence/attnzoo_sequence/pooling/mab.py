@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_heads, check_positive
+from attnzoo_sequence.ops.masks import check_key_mask
 
 
 class MAB(nn.Module):
@@ -58,6 +59,7 @@ class MAB(nn.Module):
     def forward(self, query_nlq: Tensor, key_nmk: Tensor, mask_nm: Tensor | None = None) -> Tensor:
         """Return the first set after it attended to the second, ``(n, l, c)``."""
         query = self.query(query_nlq)
+        check_key_mask(mask_nm, key_nmk)
         visible = None if mask_nm is None else mask_nm[:, None, None, :]
         query_nhld, key, value = (
             split_heads(x, self.num_heads) for x in (query, self.key(key_nmk), self.value(key_nmk))
@@ -70,5 +72,6 @@ class MAB(nn.Module):
     def attention(self, query_nlq: Tensor, key_nmk: Tensor, mask_nm: Tensor | None = None) -> dict[str, Tensor]:
         """Return the weights, ``(n, h, l, m)``."""
         query, key = (split_heads(x, self.num_heads) for x in (self.query(query_nlq), self.key(key_nmk)))
+        check_key_mask(mask_nm, key_nmk)
         visible = None if mask_nm is None else mask_nm[:, None, None, :]
         return {"attention": attention_weights(query, key, visible=visible, scale=self.scale)}

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_sequence.ops.attend import attention_weights, merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_divides, check_positive
+from attnzoo_sequence.ops.masks import check_key_mask
 from attnzoo_sequence.ops.uneven import attend_uneven
 
 
@@ -83,6 +84,7 @@ class PerceiverCrossAttention(nn.Module):
             split_heads(x, self.num_heads)
             for x in (self.query(self.query_norm(query_nlc)), self.key(source), self.value(source))
         )
+        check_key_mask(mask_nm, key_nms)
         visible = None if mask_nm is None else mask_nm[:, None, None, :]
         out: Tensor = self.out_proj(merge_heads(attend_uneven(query, key, value, visible=visible)))
         if self.query_residual:
@@ -94,5 +96,6 @@ class PerceiverCrossAttention(nn.Module):
         """Return the weights, ``(n, h, l, m)``."""
         query = split_heads(self.query(self.query_norm(query_nlc)), self.num_heads)
         key = split_heads(self.key(self.source_norm(key_nms)), self.num_heads)
+        check_key_mask(mask_nm, key_nms)
         visible = None if mask_nm is None else mask_nm[:, None, None, :]
         return {"attention": attention_weights(query, key, visible=visible)}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_sequence.ops.checks import check_positive
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask
 from attnzoo_sequence.ops.norm import or_one
 
 
@@ -84,6 +84,7 @@ class SlotAttention(nn.Module):
 
     def _rounds(self, x_nmc: Tensor, noise_nsc: Tensor | None, mask_nm: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the slots after the last round, and its weights before they are divided by their sum."""
+        check_key_mask(mask_nm, x_nmc)
         if noise_nsc is None:
             noise_nsc = torch.randn(x_nmc.shape[0], self.num_slots, x_nmc.shape[2], device=x_nmc.device).to(x_nmc.dtype)
         source = self.norm_input(x_nmc)
@@ -94,7 +95,6 @@ class SlotAttention(nn.Module):
             query_nsc = self.query(self.norm_slots(slots_nsc)) * self.scale
             share_nsm = (query_nsc @ key_nmc.transpose(1, 2)).softmax(dim=1)
             weight_nsm = share_nsm + self.eps
-            check_mask(mask_nm, x_nmc.shape[1])
             if mask_nm is not None:
                 weight_nsm = weight_nsm * mask_nm[:, None]
             total_ns1 = weight_nsm.sum(dim=2, keepdim=True)

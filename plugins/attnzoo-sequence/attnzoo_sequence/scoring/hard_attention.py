@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from attnzoo_sequence.ops.attend import masked_softmax
 from attnzoo_sequence.ops.build_score import ScoreName, build_score
 from attnzoo_sequence.ops.checks import check_choice, check_positive
-from attnzoo_sequence.ops.masks import check_mask
+from attnzoo_sequence.ops.masks import check_key_mask
 
 
 class HardAttention(nn.Module):
@@ -71,7 +71,7 @@ class HardAttention(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the value that each query chose, and the log-probability of the choice."""
-        check_mask(mask_nm, key_nme.shape[1])
+        check_key_mask(mask_nm, key_nme)
         visible = None if mask_nm is None else mask_nm[:, None]
         score_nlm = self.score(query_nld, key_nme)
         choice_nlm, log_prob_nl = self._choose(score_nlm, visible, generator)
@@ -81,6 +81,7 @@ class HardAttention(nn.Module):
         self, query_nld: Tensor, key_nme: Tensor, value_nmv: Tensor | None = None, mask_nm: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Return ``score``, the probabilities ``attention`` and the ``choice`` of evaluation, all ``(N, L, M)``."""
+        check_key_mask(mask_nm, key_nme)
         visible = None if mask_nm is None else mask_nm[:, None]
         score_nlm = self.score(query_nld, key_nme)
         weight_nlm = masked_softmax(score_nlm / self.temperature, visible)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from attnzoo_sequence.ops.attend import attend, masked_softmax
 from attnzoo_sequence.ops.build_score import ScoreName, build_score
 from attnzoo_sequence.ops.checks import check_positive
+from attnzoo_sequence.ops.masks import check_key_mask, check_pair_mask
 from attnzoo_sequence.scoring.additive_score import AdditiveScore
 from attnzoo_sequence.scoring.bilinear_score import BilinearScore
 
@@ -54,7 +55,7 @@ class SoftAttention(nn.Module):
     ) -> Tensor:
         """Return what each query reads; products go through the fused kernel, which never forms the weights."""
         value_nmv = key_nme if value_nmv is None else value_nmv
-        visible = _visible(mask_nm)
+        visible = _visible(mask_nm, query_nld, key_nme)
         if isinstance(self.score, AdditiveScore):
             return masked_softmax(self.score(query_nld, key_nme), visible) @ value_nmv
         if isinstance(self.score, BilinearScore):
@@ -68,9 +69,13 @@ class SoftAttention(nn.Module):
     ) -> dict[str, Tensor]:
         """Return ``score`` ``(N, L, M)`` before the mask, and ``attention``, the weights."""
         score_nlm = self.score(query_nld, key_nme)
-        return {"score": score_nlm, "attention": masked_softmax(score_nlm, _visible(mask_nm))}
+        return {"score": score_nlm, "attention": masked_softmax(score_nlm, _visible(mask_nm, query_nld, key_nme))}
 
 
-def _visible(mask: Tensor | None) -> Tensor | None:
+def _visible(mask: Tensor | None, query_nld: Tensor, key_nme: Tensor) -> Tensor | None:
     """Return the mask with an axis for the queries."""
-    return mask[:, None] if mask is not None and mask.dim() == 2 else mask
+    if mask is None or mask.dim() == 3:
+        check_pair_mask(mask, query_nld, key_nme)
+        return mask
+    check_key_mask(mask, key_nme)
+    return mask[:, None]
