@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import attnzoo
 from attnzoo_sequence.multi_head import t5_attention
+from attnzoo_sequence.ops import attend
 from attnzoo_sequence.ops.attend import ROWS, merge_heads, split_heads
 
 LENGTH = 2 * ROWS + 9
@@ -103,6 +104,24 @@ def test_a_padded_causal_pass_makes_no_tensor_of_all_pairs(name):
     with torch.no_grad(), largest:
         block(torch.randn(2, 4 * ROWS, 8), with_mask(4 * ROWS))
     assert largest.numbers < (4 * ROWS) ** 2
+
+
+@pytest.mark.parametrize("name", ["differential-attention", "multi-head-latent-attention", "sink-attention"])
+def test_pieces_give_the_outputs_and_gradients_of_one_piece(name, monkeypatch):
+    ranks = {"kv_rank": 5, "head_dims": (3, 2, 4)}
+    options = {"multi-head-latent-attention": ranks, "differential-attention": {"depth": 1, "causal": True}}
+    block, x = made(name, {**WIDE, **options.get(name, {})})
+    x, mask = x.requires_grad_(), with_mask(LENGTH)
+    mask[1] = False  # a sample without any key reads zeros
+
+    def pass_both_ways():
+        output = block(x, mask)
+        return [output, *torch.autograd.grad(output.square().sum(), [x, *block.parameters()])]
+
+    found = pass_both_ways()
+    monkeypatch.setattr(attend, "ROWS", LENGTH)
+    torch.testing.assert_close(found, pass_both_ways())
+    assert not found[0][1].any()
 
 
 @pytest.mark.parametrize("masked", [False, True])
