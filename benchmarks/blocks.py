@@ -54,7 +54,7 @@ def main() -> None:
     options = arguments()
     if options.report:
         records = [json.loads(line) for path in options.report for line in path.read_text().splitlines()]
-        write_section(options.markdown, "blocks", report(latest(records)))
+        write_section(options.markdown, section(records), report(latest(records)))
         return
     warnings.filterwarnings("ignore")
     set_up(options)
@@ -66,7 +66,12 @@ def main() -> None:
                 record["environment"] = environment(options)
                 append_record(options.json, record)
                 records.append(record)
-    write_section(options.markdown, "blocks", report(records))
+    write_section(options.markdown, section(records), report(records))
+
+
+def section(records: list[dict[str, Any]]) -> str:
+    """Return the mark of the figures' place in the document."""
+    return "compiled blocks" if any(r.get("peer") == "eager" for r in records) else "blocks"
 
 
 def arguments() -> argparse.Namespace:
@@ -250,8 +255,8 @@ def report(records: list[dict[str, Any]]) -> str:
     columns = [(mode, layout) for mode in MODES for layout in LAYOUTS]
     names = list(dict.fromkeys(r["block"] for r in measured))
     rows = [block_row(name, [r for r in measured if r["block"] == name], columns) for name in names]
-    libraries = [r for r in measured if r["peer"] != "plain"]
-    means = [mean_row("geometric mean, library peers", libraries, columns)]
+    libraries = [r for r in measured if r["peer"] not in ("plain", "eager")]
+    means = [mean_row("geometric mean, library peers", libraries, columns)] if libraries else []
     means.append(mean_row("geometric mean, all", measured, columns))
     head = ["block", "peer", *(f"{'forward' if m == 'forward' else 'fwd + bwd'} {at}" for m, at in columns), "memory"]
     lines = sorted({r["environment"] for r in measured if "environment" in r})

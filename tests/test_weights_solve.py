@@ -45,6 +45,13 @@ def test_a_number_below_nought_that_moves_nothing_is_untold():
     assert "offset_range" in found.untold
 
 
+def test_a_list_of_words_that_has_the_tensors_of_one_is_untold_with_what_it_allows():
+    arguments = {"channels": 12, "whiten": ["channel", "batch-norm"], "unary": "query"}
+    found = solution("disentangled-non-local", "yinmh17", **arguments)
+    assert {"whiten", "unary"} <= found.untold.keys()
+    assert found.args["output"] == "none"
+
+
 @pytest.mark.parametrize("size", [(6, 8), (5, 3)])
 def test_a_map_that_is_not_square_is_found_and_extracted(tmp_path, size):
     path, out = tmp_path / "bot.safetensors", tmp_path / "out.safetensors"

@@ -1,5 +1,6 @@
 """The problem of `solve`: a block, a dialect, the shapes at hand, and what may be tried."""
 
+import itertools
 import types
 import typing
 from collections.abc import Mapping
@@ -173,8 +174,11 @@ def is_number(annotation: Any) -> bool:
     return int in _options(annotation) and bool not in _options(annotation)
 
 
-def choices_of(parameter: Any) -> list[Any]:
-    """Return the values that an argument which is no number may take, its default first."""
+def choices_of(parameter: Any, *, several: bool = False) -> list[Any]:
+    """Return the values that an argument which is no number may take, its default first.
+
+    With ``several``, an argument that may be a list of words also has its lists of two.
+    """
     annotation = parameter.annotation
     values: list[Any] = [] if parameter.default is parameter.empty else [parameter.default]
     for option in _options(annotation):
@@ -184,6 +188,9 @@ def choices_of(parameter: Any) -> list[Any]:
             values.append(None)
         elif typing.get_origin(option) is typing.Literal:
             values += list(typing.get_args(option))
+        elif several and typing.get_origin(option) is list:
+            words = typing.get_args(*typing.get_args(option))
+            values += [list(pair) for pair in itertools.permutations(words, 2)]
     unique: list[Any] = []
     for value in values:
         if not any(value is u or (value == u and type(value) is type(u)) for u in unique):

@@ -108,6 +108,7 @@ def _told(
     problem.spent[0] = 0
     parameters = parameters_of(problem.cls)
     told, untold = dict(fixed), {}
+    choices = {name: choices_of(parameters[name], several=True) for name in choices}
     for name in free:
         value = solved.get(name, parameters[name].default)
         if _could_differ(problem, solved, name, value, choices, free):
@@ -124,7 +125,10 @@ def _could_differ(
     everything = variables_of(problem, solved, free)
     if name in choices:
         others = [v for v in choices[name] if v != value or type(v) is not type(value)]
-        return any(_fits_otherwise(problem, {**solved, name: v}, everything) for v in others)
+        changed = [{**solved, name: v} for v in others]
+        return any(_fits_otherwise(problem, args, everything) for args in changed) or any(
+            _fits_with_another(problem, args, name, choices) for args in changed
+        )
     variables = [v for v in everything if v[0] == name]
     if not variables:
         if value is not None or not is_number(parameters_of(problem.cls)[name].annotation):
@@ -133,6 +137,14 @@ def _could_differ(
     if isinstance(value, tuple) and value != value[::-1] and problem.fits({**solved, name: value[::-1]}):
         return True
     return any(_loose(problem, solved, v) or _traded(problem, solved, v, everything) for v in variables)
+
+
+def _fits_with_another(problem: Problem, args: Mapping[str, Any], name: str, choices: Mapping[str, Any]) -> bool:
+    """Say whether ``args``, which the block refuses, fit with two words for another choice."""
+    lists = [(other, v) for other in choices if other != name for v in choices[other] if isinstance(v, list)]
+    if not lists or problem.sizes(args) is not None:
+        return False
+    return any(problem.fits({**args, other: value}) for other, value in lists)
 
 
 def _fits_otherwise(problem: Problem, args: Mapping[str, Any], variables: list[Variable]) -> bool:
