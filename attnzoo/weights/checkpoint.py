@@ -16,7 +16,7 @@ from attnzoo.weights.header import Header, other_format, read_header
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Checkpoint", "ListedTensor", "near_sites", "open_checkpoint"]
+__all__ = ["Checkpoint", "ListedTensor", "open_checkpoint", "site_hint"]
 
 _INDEX = "model.safetensors.index.json"
 _MAX_INDEX = 100_000_000  # bytes
@@ -68,18 +68,17 @@ class Checkpoint:
         names = [k for k in self.tensors if k.startswith(prefix)]
         if not names:
             sites = {".".join(k.split(".")[:n]) for k in self.tensors for n in range(1, k.count(".") + 1)}
-            near = near_sites(site, sorted(sites))
-            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; see: attnzoo scan {self.path}"
-            message = f"{self.path}: no tensor below {site!r}{hint}"
+            message = f"{self.path}: no tensor below {site!r}{site_hint(self.path, site, sorted(sites))}"
             raise WeightsError(message)
         return {k[len(prefix) :]: v for k, v in self.read(names).items()}
 
 
-def near_sites(site: str, known: Iterable[str]) -> list[str]:
-    """Return the paths that ``site`` may mean: those with more or fewer keys in front, else those spelt alike."""
+def site_hint(path: Path, site: str, known: Iterable[str]) -> str:
+    """Return the end of an error: what ``site`` may mean, with more or fewer keys in front or spelt alike, or help."""
     sites = [k for k in known if k]
     ends = [k for k in sites if k.endswith(f".{site}") or site.endswith(f".{k}")] if site else []
-    return ends[:3] or near_matches(site, sites)
+    near = ends[:3] or near_matches(site, sites)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; see: attnzoo scan {path}"
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint:

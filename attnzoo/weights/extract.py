@@ -9,7 +9,7 @@ from attnzoo.builder import spec_of
 from attnzoo.errors import NameNotFound, WeightsError
 from attnzoo.registry import Registry
 from attnzoo.spec import BlockSpec
-from attnzoo.weights.checkpoint import Checkpoint, near_sites, open_checkpoint
+from attnzoo.weights.checkpoint import Checkpoint, open_checkpoint, site_hint
 from attnzoo.weights.cut import cut_out, solve_with
 from attnzoo.weights.hashes import sha256_of
 from attnzoo.weights.scan import Found, scan_fully
@@ -78,7 +78,6 @@ def _found(checkpoint: Checkpoint, site: str, registry: Registry, arguments: Map
     left = next((u for u in unsolved if u.site == site), None)
     if left is not None:
         return solve_with(checkpoint, left, registry, arguments)
-    near = near_sites(site, [*by_site, *(u.site for u in unsolved)])
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; see: attnzoo scan {checkpoint.path}"
+    hint = site_hint(checkpoint.path, site, [*by_site, *(u.site for u in unsolved)])
     message = f"{checkpoint.path}: no block found at {site!r}{hint}"
     raise NameNotFound(message)

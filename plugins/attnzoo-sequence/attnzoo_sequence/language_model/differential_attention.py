@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import attend_causal, attention_weights, merge_heads, split_heads, visibility
+from attnzoo_sequence.ops.attend import attend_masked, attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_divides, check_heads
 from attnzoo_sequence.ops.norm import RMSNorm
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
@@ -95,16 +95,12 @@ class DifferentialAttention(nn.Module):
         query, key = self._maps(query_nlc)
         value = split_heads(self.value(query_nlc), self.kv_heads)
         first, second = (
-            self._read(q, k, value, mask_nl) for q, k in zip(query.chunk(2, dim=1), key.chunk(2, dim=1), strict=True)
+            attend_masked(q, k, value, causal=self.causal, mask_nm=mask_nl, read=attend_uneven)
+            for q, k in zip(query.chunk(2, dim=1), key.chunk(2, dim=1), strict=True)
         )
         out_nhle = self.norm(first - self._lambda().to(first.dtype) * second) * (1 - self.lambda_init)
         out: Tensor = self.out_proj(merge_heads(out_nhle))
         return out
-
-    def _read(self, query: Tensor, key: Tensor, value: Tensor, mask_nl: Tensor | None) -> Tensor:
-        if self.causal:
-            return attend_causal(query, key, value, mask_nm=mask_nl, read=attend_uneven)
-        return attend_uneven(query, key, value, visible=visibility(query, key, mask_nm=mask_nl))
 
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
         """Return the difference of the two maps, ``(n, h, l, l)``; a row sums to ``1 - lambda``."""

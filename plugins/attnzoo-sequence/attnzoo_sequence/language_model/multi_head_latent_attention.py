@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import attend_causal, attention_weights, merge_heads, split_heads, visibility
+from attnzoo_sequence.ops.attend import attend_masked, attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_choice, check_positive
 from attnzoo_sequence.ops.norm import RMSNorm
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
@@ -124,9 +124,7 @@ class MultiHeadLatentAttention(nn.Module):
 
     def _read(self, query: Tensor, key: Tensor, value: Tensor, mask_nm: Tensor | None) -> Tensor:
         read = partial(attend_uneven, scale=self.scale)
-        if self.causal:
-            return attend_causal(query, key, value, mask_nm=mask_nm, read=read)
-        return read(query, key, value, visible=visibility(query, key, mask_nm=mask_nm))
+        return attend_masked(query, key, value, causal=self.causal, mask_nm=mask_nm, read=read)
 
     def _attend_absorbed(self, parts: tuple[Tensor, ...], mask_nm: Tensor | None = None) -> Tensor:
         """Return the heads' outputs without forming their keys and values: one key head, the latents."""

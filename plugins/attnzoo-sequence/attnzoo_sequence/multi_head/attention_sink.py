@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import attend_causal, visibility
+from attnzoo_sequence.ops.attend import attend_masked, visibility
 from attnzoo_sequence.ops.checks import check_divides, check_positive
 from attnzoo_sequence.ops.sinks import attend_with_sink, weights_with_sink
 
@@ -51,9 +51,7 @@ class AttentionSink(nn.Module):
     ) -> Tensor:
         """Return what each head reads."""
         read = partial(attend_with_sink, sink_h=self.sinks)
-        if self.causal:
-            return attend_causal(query_nhld, key_ngmd, value_ngmd, mask_nm=mask_nm, read=read)
-        return read(query_nhld, key_ngmd, value_ngmd, visible=visibility(query_nhld, key_ngmd, mask_nm=mask_nm))
+        return attend_masked(query_nhld, key_ngmd, value_ngmd, causal=self.causal, mask_nm=mask_nm, read=read)
 
     def attention(
         self, query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor, mask_nm: Tensor | None = None

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import attend, attend_causal, attention_weights, merge_heads, split_heads, visibility
+from attnzoo_sequence.ops.attend import attend, attend_masked, attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_choice, check_divides, check_heads, check_positive
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
 
@@ -117,9 +117,5 @@ class GroupedQueryAttention(nn.Module):
     def read(self, query_nhld: Tensor, key_ngmd: Tensor, value_ngmd: Tensor, mask_nm: Tensor | None) -> Tensor:
         """Return what each query head reads, ``(N, H, L, d)``."""
         dropout = self.dropout if self.training else 0.0
-        if self.causal:
-            return attend_causal(
-                query_nhld, key_ngmd, value_ngmd, mask_nm=mask_nm, read=partial(attend, dropout=dropout)
-            )
-        visible = visibility(query_nhld, key_ngmd, mask_nm=mask_nm)
-        return attend(query_nhld, key_ngmd, value_ngmd, visible=visible, dropout=dropout)
+        read = partial(attend, dropout=dropout)
+        return attend_masked(query_nhld, key_ngmd, value_ngmd, causal=self.causal, mask_nm=mask_nm, read=read)

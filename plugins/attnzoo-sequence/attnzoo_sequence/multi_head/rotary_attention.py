@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from attnzoo_sequence.ops.attend import attend, attend_causal, attention_weights, merge_heads, visibility
+from attnzoo_sequence.ops.attend import attend, attend_masked, attention_weights, merge_heads, visibility
 from attnzoo_sequence.ops.checks import check_choice, check_heads
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
 
@@ -81,13 +81,8 @@ class RotaryAttention(nn.Module):
         """Return for each token what its heads read."""
         query_nhld, key_nhld, value_nhld = self._project(query_nlc)
         dropout = self.dropout if self.training else 0.0
-        if self.causal:
-            read_nhld = attend_causal(
-                query_nhld, key_nhld, value_nhld, mask_nm=mask_nl, read=partial(attend, dropout=dropout)
-            )
-        else:
-            visible = visibility(query_nhld, key_nhld, mask_nm=mask_nl)
-            read_nhld = attend(query_nhld, key_nhld, value_nhld, visible=visible, dropout=dropout)
+        read = partial(attend, dropout=dropout)
+        read_nhld = attend_masked(query_nhld, key_nhld, value_nhld, causal=self.causal, mask_nm=mask_nl, read=read)
         output_nlc: Tensor = self.output(merge_heads(read_nhld))
         return output_nlc
 

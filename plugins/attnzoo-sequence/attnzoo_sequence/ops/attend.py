@@ -115,6 +115,21 @@ def attend_causal(
     return reads[0] if len(reads) == 1 else torch.cat(reads, dim=2)
 
 
+def attend_masked(
+    query_nhld: Tensor,
+    key_ngmd: Tensor,
+    value_ngmd: Tensor,
+    *,
+    causal: bool,
+    mask_nm: Tensor | None = None,
+    read: Callable[..., Tensor] = attend,
+) -> Tensor:
+    """Attend to the visible keys, with ``causal`` only up to each query's own position as in `attend_causal`."""
+    if causal:
+        return attend_causal(query_nhld, key_ngmd, value_ngmd, mask_nm=mask_nm, read=read)
+    return read(query_nhld, key_ngmd, value_ngmd, visible=visibility(query_nhld, key_ngmd, mask_nm=mask_nm))
+
+
 def attention_weights(
     query_nhld: Tensor,
     key_ngmd: Tensor,
