@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from attnzoo_vision.channel.gather_excite import GatherExcite
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.rectify import rectify
 
 
 class GEBlock(nn.Module):
@@ -77,16 +78,16 @@ class GEBlock(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of the shortcut and the branch."""
-        active_nchw: Tensor = self.norm1(x_nchw).relu()
+        active_nchw: Tensor = rectify(self.norm1(x_nchw))
         shortcut_nchw: Tensor = x_nchw if self.shortcut is None else self.shortcut(active_nchw)
         excited_nchw: Tensor = self.gather_excite(self._branch(active_nchw))
         return shortcut_nchw + excited_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``gate``, what the branch is multiplied with, ``(N, C', H', W')``."""
-        return self.gather_excite.attention(self._branch(self.norm1(x_nchw).relu()))
+        return self.gather_excite.attention(self._branch(rectify(self.norm1(x_nchw))))
 
     def _branch(self, active_nchw: Tensor) -> Tensor:
-        hidden_nchw = self.norm2(self.conv1(active_nchw)).relu()
+        hidden_nchw = rectify(self.norm2(self.conv1(active_nchw)))
         branch_nchw: Tensor = self.conv2(self.dropout(hidden_nchw))
         return branch_nchw

@@ -1,13 +1,14 @@
 """Global Second-order Pooling along channels."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
+from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.second_order import init_by_outputs
+from attnzoo_vision.ops.tokens import as_tokens, project_back
 
 
 class GSoPChannel(nn.Module):
@@ -59,8 +60,9 @@ class GSoPChannel(nn.Module):
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
         stride = self.reduce.stride[0]
-        taken_nchw = torch.relu(x_nchw[:, :, ::stride, ::stride])
-        feature_ndm = self.norm(F.conv2d(taken_nchw, self.reduce.weight, self.reduce.bias)).relu().flatten(2)
+        taken_nchw = rectify(x_nchw[:, :, ::stride, ::stride])
+        reduced_ndhw = project_back(as_tokens(taken_nchw), self.reduce.weight.flatten(1), self.reduce.bias, taken_nchw)
+        feature_ndm = rectify(self.norm(reduced_ndhw)).flatten(2)
         feature_ndm = feature_ndm - feature_ndm.mean(dim=2, keepdim=True)
         covariance_ndd = torch.bmm(feature_ndm, feature_ndm.transpose(1, 2)) / feature_ndm.shape[2]
         row_nr = self.row_filter(self.row_norm(covariance_ndd).flatten(1))

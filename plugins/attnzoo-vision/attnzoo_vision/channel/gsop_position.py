@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
+from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.second_order import init_by_outputs
 
 _SIDE = 8
@@ -55,14 +56,14 @@ class GSoPPosition(nn.Module):
         """Return ``x_nchw``, each position scaled by its weight in (0, 1), then rectified."""
         height, width = x_nchw.shape[2:]
         weight_n1hw = F.adaptive_avg_pool2d(self._grid(x_nchw), (height, width))
-        return torch.relu(x_nchw * weight_n1hw)
+        return rectify(x_nchw * weight_n1hw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``grid``, the weights of the 8 x 8 positions, ``(N, 1, 8, 8)``."""
         return {"grid": self._grid(x_nchw)}
 
     def _grid(self, x_nchw: Tensor) -> Tensor:
-        feature_ndhw = self.norm(self.reduce(torch.relu(x_nchw)))
+        feature_ndhw = self.norm(self.reduce(rectify(x_nchw)))
         feature_ndm = F.adaptive_avg_pool2d(feature_ndhw, _SIDE).flatten(2)
         sum_nm = feature_ndm.sum(dim=1)
         product_nmm = torch.bmm(feature_ndm.transpose(1, 2), feature_ndm) / _PLACES

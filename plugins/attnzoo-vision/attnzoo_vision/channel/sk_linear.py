@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.checks import check_at_least, check_divides, check_odd
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.rectify import rectify
 
 
 class SKLinear(nn.Module):
@@ -69,7 +70,7 @@ class SKLinear(nn.Module):
         return {"branch": self._weight(self._maps(x_nchw))[:, :, :, None, None]}
 
     def _maps(self, x_nchw: Tensor) -> list[Tensor]:
-        return [branch(x_nchw).relu() for branch in self.branches]
+        return [rectify(branch(x_nchw)) for branch in self.branches]
 
     def _weight(self, maps: list[Tensor]) -> Tensor:
         logit_nbc: Tensor = self.select(self.squeeze(pooled_sum(maps))).unflatten(1, (len(maps), -1))

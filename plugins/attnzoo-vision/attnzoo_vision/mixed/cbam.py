@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_odd
 from attnzoo_vision.ops.plane_conv import convolve_to_plane
 from attnzoo_vision.ops.pooling import global_mean
@@ -76,7 +77,7 @@ class CBAM(nn.Module):
         if kernel_size is not None:
             self.kernel_max = nn.Parameter(torch.empty(1, 1, kernel_size, kernel_size))
             self.kernel_mean = nn.Parameter(torch.empty(1, 1, kernel_size, kernel_size))
-            self.norm = nn.BatchNorm2d(1, momentum=momentum)
+            self.norm = BatchNorm2d(1, momentum=momentum)
             self.reset_parameters()
 
     def reset_parameters(self) -> None:

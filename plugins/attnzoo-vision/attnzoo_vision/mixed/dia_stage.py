@@ -1,12 +1,13 @@
 """DIA stage: residual blocks whose channel weights come from one recurrent unit that sees them one after another."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.mixed.dia_cell import DIACell
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_multiple
 from attnzoo_vision.ops.pooling import global_mean
+from attnzoo_vision.ops.rectify import rectify, rectify_
 
 
 class DIAStage(nn.Module):
@@ -69,7 +70,7 @@ class DIAStage(nn.Module):
             branch_nohw, shortcut_nohw = block(x_nchw)
             hidden_1no, state_1no = self.cell(global_mean(branch_nohw), hidden_1no, state_1no)
             weights.append(hidden_1no[-1, :, :, None, None])
-            x_nchw = torch.relu(branch_nohw * weights[-1] + shortcut_nohw)
+            x_nchw = rectify(branch_nohw * weights[-1] + shortcut_nohw)
         return x_nchw, weights
 
 
@@ -80,15 +81,15 @@ class _Bottleneck(nn.Module):
         super().__init__()
         width = out_channels // 4
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.bn3 = BatchNorm2d(out_channels)
         self.shortcut: nn.Sequential | None = None
         if stride != 1 or channels != out_channels:
             projection = nn.Conv2d(channels, out_channels, 1, stride=stride, bias=False)
-            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
+            self.shortcut = nn.Sequential(projection, BatchNorm2d(out_channels))
         self._start()
 
     def _start(self) -> None:
@@ -99,7 +100,7 @@ class _Bottleneck(nn.Module):
 
     def forward(self, x_nihw: Tensor) -> tuple[Tensor, Tensor]:
         """Return the branch and the shortcut, both ``(N, O, H, W)``."""
-        y_nrhw = F.relu(self.bn1(self.conv1(x_nihw)), inplace=True)
-        y_nrhw = F.relu(self.bn2(self.conv2(y_nrhw)), inplace=True)
+        y_nrhw = rectify_(self.bn1(self.conv1(x_nihw)))
+        y_nrhw = rectify_(self.bn2(self.conv2(y_nrhw)))
         shortcut_nohw = x_nihw if self.shortcut is None else self.shortcut(x_nihw)
         return self.bn3(self.conv3(y_nrhw)), shortcut_nohw

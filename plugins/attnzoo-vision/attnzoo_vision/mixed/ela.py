@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides, check_odd
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips, strip_maps
 
 
@@ -57,4 +58,4 @@ class ELA(nn.Module):
         return self._weight(rows_nch), self._weight(columns_ncw)
 
     def _weight(self, x_ncl: Tensor) -> Tensor:
-        return torch.sigmoid(normalize_strip(self.norm, self.conv(x_ncl)))
+        return torch.sigmoid(normalize_strip(self.norm, convolve(self.conv, x_ncl)))

@@ -5,7 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.axis_pooling import mean_over
+from attnzoo_vision.ops.channel_groups import scale_groups
 from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.compiling import settled
+from attnzoo_vision.ops.convolution import convolve_by
 from attnzoo_vision.ops.strips import pool_strips, project_strip
 
 
@@ -46,7 +49,8 @@ class EMA(nn.Module):
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weight of every pixel in every group, ``group``: ``(N, G, H, W)``."""
         n, _, h, w = x_nchw.shape
-        u_mdhw = x_nchw.reshape(n * self.groups, -1, h, w)  # m: samples and groups
+        x_nchw = x_nchw if x_nchw.is_contiguous() else settled(x_nchw)
+        u_mdhw = x_nchw.view(n * self.groups, -1, h, w)  # m: samples and groups
         rows_mdh, columns_mdw = pool_strips(u_mdhw)
         strips_mdl = torch.sigmoid(project_strip(self.strip, torch.cat([rows_mdh, columns_mdw], dim=2)))
         height_mdh, width_mdw = torch.split(strips_mdl, [h, w], dim=2)
@@ -56,14 +60,13 @@ class EMA(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each pixel of each group scaled by its weight."""
-        weight_nghw = self.attention(x_nchw)["group"]
-        return (torch.unflatten(x_nchw, 1, (self.groups, -1)) * weight_nghw.unsqueeze(2)).flatten(1, 2)
+        return scale_groups(x_nchw, self.attention(x_nchw)["group"])
 
     def _local_answer(self, u_mdhw: Tensor) -> Tensor:
         """Return ``softmax(norm.bias) . conv3x3(u)`` by the one kernel that this sum of kernels is."""
         share_d = torch.softmax(self.norm.bias, dim=0)
         kernel_1d33 = (self.local.weight * share_d[:, None, None, None]).sum(0, keepdim=True)
-        return F.conv2d(u_mdhw, kernel_1d33, (self._local_bias * share_d).sum(0, keepdim=True), padding=1)
+        return convolve_by(u_mdhw, kernel_1d33, (self._local_bias * share_d).sum(0, keepdim=True))
 
     def _local_mean(self, u_mdhw: Tensor, columns_mdw: Tensor) -> Tensor:
         """Return ``mean_hw(conv3x3(u))``: each tap sees the sum of the map without a border row or column."""

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_odd
+from attnzoo_vision.ops.rectify import rectify
 
 
 class GAM(nn.Module):
@@ -45,10 +47,10 @@ class GAM(nn.Module):
         self.excite = nn.Linear(hidden, channels)
         self.spatial = nn.Sequential(
             nn.Conv2d(channels, hidden, kernel_size, padding=kernel_size // 2),
-            nn.BatchNorm2d(hidden),
+            BatchNorm2d(hidden),
             nn.ReLU(),
             nn.Conv2d(hidden, channels, kernel_size, padding=kernel_size // 2),
-            nn.BatchNorm2d(channels),
+            BatchNorm2d(channels),
         )
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
@@ -62,7 +64,7 @@ class GAM(nn.Module):
         return scaled_nchw * torch.sigmoid(self.spatial(scaled_nchw))
 
     def _channel_weight(self, x_nchw: Tensor) -> Tensor:
-        hidden_nrhw = torch.relu(_at_each_pixel(self.squeeze, x_nchw))
+        hidden_nrhw = rectify(_at_each_pixel(self.squeeze, x_nchw))
         logits_nchw = _at_each_pixel(self.excite, hidden_nrhw)
         return torch.sigmoid(logits_nchw) if self.channel_sigmoid else logits_nchw
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_odd
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -58,7 +59,7 @@ class LightCBAM(nn.Module):
         self.squeeze = nn.Linear(channels, hidden, bias=bias)
         self.excite = nn.Linear(hidden, channels, bias=bias)
         self.spatial = nn.Conv2d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.norm = nn.BatchNorm2d(1, momentum=momentum)
+        self.norm = BatchNorm2d(1, momentum=momentum)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``channel``, ``(N, C, 1, 1)``, and ``spatial``, ``(N, 1, H, W)``."""

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_multiple
+from attnzoo_vision.ops.rectify import rectify_
 
 
 class ResidualAttention(nn.Module):
@@ -85,23 +87,23 @@ class _Unit(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         width = channels // 4
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(width)
+        self.bn3 = BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus its bottleneck."""
-        y = self.conv1(F.relu(self.bn1(x_nchw), inplace=True))
-        y = self.conv2(F.relu(self.bn2(y), inplace=True))
-        y_nchw: Tensor = self.conv3(F.relu(self.bn3(y), inplace=True))
+        y = self.conv1(rectify_(self.bn1(x_nchw)))
+        y = self.conv2(rectify_(self.bn2(y)))
+        y_nchw: Tensor = self.conv3(rectify_(self.bn3(y)))
         return y_nchw + x_nchw
 
 
 def _preactivated(channels: int) -> list[nn.Module]:
-    return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 1, bias=False)]
+    return [BatchNorm2d(channels), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 1, bias=False)]
 
 
 def _halved(x_nchw: Tensor) -> Tensor:

@@ -3,8 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.axis_pooling import channels_last_view
+from attnzoo_vision.ops.channel_groups import scale_groups
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
+from attnzoo_vision.ops.vector_product import vector_product
 
 
 class SGE(nn.Module):
@@ -46,16 +49,25 @@ class SGE(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weight of every pixel in every group, ``group``: ``(N, G, H, W)``."""
-        n, c, h, w = x_nchw.shape
-        mean_m1d = global_mean(x_nchw).view(n * self.groups, 1, c // self.groups)
-        likeness_ngl = torch.bmm(mean_m1d, x_nchw.reshape(n * self.groups, -1, h * w)).view(n, self.groups, h * w)
+        n, _, h, w = x_nchw.shape
+        likeness_ngl = self._likeness(x_nchw)
         centred_ngl = likeness_ngl - likeness_ngl.mean(2, keepdim=True)
         norm_ng1 = torch.linalg.vector_norm(centred_ngl, dim=2, keepdim=True)
         deviation_ng1 = norm_ng1 / max(h * w - 1, 1) ** 0.5 + self.eps
         logits_ngl = centred_ngl * (self.weight[:, None] / deviation_ng1) + self.bias[:, None]
         return {"group": torch.sigmoid(logits_ngl).view(n, self.groups, h, w)}
 
+    def _likeness(self, x_nchw: Tensor) -> Tensor:
+        """Return the product of every pixel with the mean pixel of its group, ``(N, G, L)``."""
+        n, c, h, w = x_nchw.shape
+        groups, width = self.groups, c // self.groups
+        mean_nc, x_nhwc = global_mean(x_nchw), channels_last_view(x_nchw)
+        if x_nhwc is None:
+            x_mdl = x_nchw.reshape(n * groups, width, h * w)  # m: samples and groups
+            return vector_product(mean_nc.view(n * groups, 1, width), x_mdl).view(n, groups, h * w)
+        x_nlgd = x_nhwc.view(n, h * w, groups, width)
+        return (x_nlgd * mean_nc.view(n, 1, groups, width)).sum(3).transpose(1, 2)
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each pixel of each group scaled by its weight."""
-        weight_nghw = self.attention(x_nchw)["group"]
-        return (torch.unflatten(x_nchw, 1, (self.groups, -1)) * weight_nghw.unsqueeze(2)).flatten(1, 2)
+        return scale_groups(x_nchw, self.attention(x_nchw)["group"])

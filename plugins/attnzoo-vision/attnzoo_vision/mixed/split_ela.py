@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_odd
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips, strip_maps
 
 
@@ -86,7 +87,7 @@ class _Strip(nn.Module):
 
     def forward(self, x_ncl: Tensor) -> Tensor:
         """Return the logits of a row or column, up to the gate."""
-        y_ncl: Tensor = self.conv(x_ncl)
+        y_ncl = convolve(self.conv, x_ncl)
         if isinstance(self.norm, nn.GroupNorm):
             y_ncl = normalize_strip(self.norm, y_ncl)
         elif self.norm is not None:

@@ -12,7 +12,9 @@ from attnzoo_vision.ops.axis_pooling import (
     mean_over_height,
     mean_over_width,
 )
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_odd
+from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.plane_conv import convolve_to_plane
 
 
@@ -60,7 +62,7 @@ class TripletAttention(nn.Module):
         if x_nhwc is None:
             column, row = cw_n1cw.transpose(1, 2), hc_n1hc.permute(0, 3, 2, 1)
             return _scaled(x_nchw, column, row, rest)
-        column, row = cw_n1cw.transpose(2, 3).contiguous(), hc_n1hc.transpose(1, 2)
+        column, row = settled(cw_n1cw.transpose(2, 3)), hc_n1hc.transpose(1, 2)
         return _scaled(x_nhwc, column, row, [gate.permute(0, 2, 3, 1) for gate in rest]).permute(0, 3, 1, 2)
 
     def _gates(self, x_nchw: Tensor) -> list[Tensor]:
@@ -78,7 +80,7 @@ class _PlaneGate(nn.Module):
     def __init__(self, kernel_size: int, momentum: float) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.norm = nn.BatchNorm2d(1, momentum=momentum)
+        self.norm = BatchNorm2d(1, momentum=momentum)
 
     def forward(self, max_nab: Tensor, mean_nab: Tensor) -> Tensor:
         """Return the weights of a plane, ``(N, 1, A, B)``, from its maxima and means."""

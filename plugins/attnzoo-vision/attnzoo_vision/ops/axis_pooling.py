@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnzoo_vision.ops.compiling import settled
+
 
 def channels_last_view(x_nchw: Tensor) -> Tensor | None:
-    """Return the contiguous ``(N, H, W, C)`` view of a channels-last map; None for other layouts and when compiling."""
-    if torch.compiler.is_compiling() or x_nchw.is_contiguous():
+    """Return the contiguous ``(N, H, W, C)`` view of a channels-last map; None for other layouts and in exports."""
+    if torch.compiler.is_exporting() or x_nchw.is_contiguous():
         return None
     view_nhwc = x_nchw.permute(0, 2, 3, 1)
     return view_nhwc if view_nhwc.is_contiguous() else None
@@ -34,7 +36,7 @@ def mean_over_height(x_nchw: Tensor) -> Tensor:
     if view_nhwc is None:
         return mean_over(x_nchw, 2)
     n, h, w, c = view_nhwc.shape
-    return mean_over(view_nhwc.view(n, h, w * c), 1).view(n, w, c).transpose(1, 2)
+    return settled(mean_over(view_nhwc.view(n, h, w * c), 1).view(n, w, c)).transpose(1, 2)
 
 
 def mean_over_width(x_nchw: Tensor) -> Tensor:
@@ -43,7 +45,7 @@ def mean_over_width(x_nchw: Tensor) -> Tensor:
     if view_nhwc is None:
         return mean_over(x_nchw, 3)
     n, h, w, c = view_nhwc.shape
-    return mean_over(view_nhwc.view(n * h, w, c), 1).view(n, h, c).transpose(1, 2)
+    return settled(mean_over(view_nhwc.view(n * h, w, c), 1).view(n, h, c)).transpose(1, 2)
 
 
 def sum_over_width(x_nchw: Tensor) -> Tensor:

@@ -1,7 +1,12 @@
-"""Batch norm that can train on a single value a channel."""
+"""Batch norm that can train on a single value a channel, and that compilers for a CPU do not slow down."""
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from attnzoo_vision.ops.compiling import compiled_for_cpu
 
 
 class BatchNorm1d(nn.BatchNorm1d):
@@ -19,10 +24,56 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input."""
-        if self.training and input.numel() == input.shape[1]:
+        if not self.training:
+            return super().forward(input)
+        if input.numel() == input.shape[1]:
             return _with_running_statistics(self, input)
+        plain = input.dtype == torch.float32 and self.affine and self.track_running_stats
+        if plain and self.momentum is not None and compiled_for_cpu(input):
+            return _compiled(self, input, self.momentum)
         return super().forward(input)
 
 
 def _with_running_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
     return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+
+
+def _compiled(norm: nn.BatchNorm2d, x_nchw: Tensor, momentum: float) -> Tensor:
+    """Return the batch norm of two plain sums a channel; the compiler's own has running ones, with a division each."""
+    y_nchw: Tensor
+    y_nchw, mean_c, variance_c = _TwoSums.apply(x_nchw, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
+    count = x_nchw.numel() // x_nchw.shape[1]
+    with torch.no_grad():
+        norm.get_buffer("num_batches_tracked").add_(1)
+        norm.get_buffer("running_mean").lerp_(mean_c, momentum)
+        norm.get_buffer("running_var").lerp_(variance_c * (count / (count - 1)), momentum)
+    return y_nchw
+
+
+class _TwoSums(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x_nchw: Tensor, weight_c: Tensor, bias_c: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mean_c = _mean(x_nchw)
+        centred_nchw = x_nchw - mean_c[:, None, None]
+        variance_c = _mean(centred_nchw * centred_nchw)
+        inverse_c = torch.rsqrt(variance_c + eps)
+        ctx.save_for_backward(x_nchw, mean_c, inverse_c, weight_c)
+        ctx.mark_non_differentiable(mean_c, variance_c)
+        return centred_nchw * (inverse_c * weight_c)[:, None, None] + bias_c[:, None, None], mean_c, variance_c
+
+    @staticmethod
+    def backward(ctx: Any, grad_nchw: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x_nchw, mean_c, inverse_c, weight_c = ctx.saved_tensors
+        centred_nchw = x_nchw - mean_c[:, None, None]
+        count = x_nchw.numel() // x_nchw.shape[1]
+        bias_grad_c = grad_nchw.sum((0, 2, 3))
+        product_c = (grad_nchw * centred_nchw).sum((0, 2, 3)) * inverse_c
+        slope_c = product_c * inverse_c / count
+        centred_grad_nchw = grad_nchw - (bias_grad_c / count)[:, None, None] - centred_nchw * slope_c[:, None, None]
+        return centred_grad_nchw * (inverse_c * weight_c)[:, None, None], product_c, bias_grad_c, None
+
+
+def _mean(x_nchw: Tensor) -> Tensor:
+    return x_nchw.sum((0, 2, 3)) / (x_nchw.numel() // x_nchw.shape[1])

@@ -1,10 +1,10 @@
 """The unit of residual and segmentation networks: convolution, batch norm and, if asked for, ReLU."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.joined_norm import conv_and_norm
+from attnzoo_vision.ops.rectify import rectify_
 
 
 class ConvNorm(nn.Module):
@@ -34,4 +34,4 @@ class ConvNorm(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the map of ``out_channels`` channels."""
         y_nchw = conv_and_norm(self.conv, self.norm, x_nchw)
-        return F.relu(y_nchw, inplace=True) if self.relu else y_nchw
+        return rectify_(y_nchw) if self.relu else y_nchw

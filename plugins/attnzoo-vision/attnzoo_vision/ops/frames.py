@@ -30,7 +30,9 @@ def filter_frames(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
     Tap ``k`` multiplies the frame ``k - len(taps) // 2`` steps later and has a shape that broadcasts to
     ``(N, T, C, H, W)``. Sums of shifted frames need no transposed copy of the clip, as a convolution along time does.
     """
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        return _filter_each(x_ntchw, taps)
+    if torch.is_grad_enabled():
         y_ntchw: Tensor = _FilterFrames.apply(x_ntchw, *taps)  # type: ignore[no-untyped-call]
         return y_ntchw
     return _filter(x_ntchw, taps)
@@ -41,6 +43,20 @@ def _filter(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
     for k, target, source in _shifts(x_ntchw.shape[1], taps):
         y_ntchw[:, target].addcmul_(x_ntchw[:, source], _frames_of(taps[k], target))
     return y_ntchw
+
+
+def _filter_each(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
+    """Return `_filter` frame by frame, which compilers join; slices that are written to they copy."""
+    x_nthwc = x_ntchw.permute(0, 1, 3, 4, 2)
+    if x_nthwc.is_contiguous() and not x_ntchw.is_contiguous():
+        return _filter_each(x_nthwc, [tap.permute(0, 1, 3, 4, 2) for tap in taps]).permute(0, 1, 4, 2, 3)
+    frames, centre = x_ntchw.shape[1], len(taps) // 2
+    y = []
+    for t in range(frames):
+        seen = [(k, t + k - centre) for k in range(len(taps)) if 0 <= t + k - centre < frames]
+        terms = [x_ntchw[:, source] * taps[k][:, t % taps[k].shape[1]] for k, source in seen]
+        y.append(sum(terms[1:], terms[0]))
+    return torch.stack(y, dim=1)
 
 
 def _shifts(frames: int, taps: Sequence[Tensor]) -> Iterator[tuple[int, slice, slice]]:

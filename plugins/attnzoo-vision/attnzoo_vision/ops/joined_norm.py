@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from attnzoo_vision.ops.tokens import convolve_pixels
+
 
 def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """Return what ``norm`` multiplies with and adds in evaluation, ``(C,)`` each; gradients pass."""
@@ -16,7 +18,7 @@ def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
 def conv_and_norm(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> Tensor:
     """Return ``norm(conv(x_nchw))``; in inference the norm joins the weights, if they are fewer than the results."""
     if not _joined(conv, norm, x_nchw):
-        y_nchw: Tensor = norm(conv(x_nchw))
+        y_nchw: Tensor = norm(convolve_pixels(conv, x_nchw))
         return y_nchw
     scale_o, shift_o = scale_and_shift(norm)
     if conv.bias is not None:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnzoo_vision.ops.convolution import convolve_by
+
 _LARGE = 1024  # pixels from which the form by rows is the quicker one
 
 
@@ -15,7 +17,7 @@ def convolve_to_plane(x_nphw: Tensor, weight_1pkk: Tensor) -> Tensor:
     height, width = x_nphw.shape[2:]
     tracked = torch.is_grad_enabled() or torch.compiler.is_compiling()
     if tracked or x_nphw.device.type != "cpu" or height * width < _LARGE:
-        return F.conv2d(x_nphw, weight_1pkk, padding=weight_1pkk.shape[-1] // 2)
+        return convolve_by(x_nphw, weight_1pkk)
     return _convolve_by_rows(x_nphw, weight_1pkk)
 
 

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnzoo_vision.ops.compiling import compiled_for_cpu
+
 
 def global_mean(x_nchw: Tensor) -> Tensor:
     """Return the mean over all pixels, ``(N, C)``.
@@ -13,11 +15,26 @@ def global_mean(x_nchw: Tensor) -> Tensor:
     """
     height, width = x_nchw.shape[-2:]
     trained = torch.is_grad_enabled() and x_nchw.requires_grad
+    if not trained and is_channels_last(x_nchw) and not torch.compiler.is_exporting():
+        return _mean_operator(x_nchw) if compiled_for_cpu(x_nchw) else _mean_by_pooling(x_nchw)
     if x_nchw.dtype is not torch.float16 and (trained or torch.compiler.is_compiling()):
         return x_nchw.sum(dim=(2, 3)) / (height * width)
-    if is_channels_last(x_nchw) and not torch.compiler.is_compiling():
-        return F.avg_pool2d(x_nchw, (height, width)).flatten(1)
     return x_nchw.mean(dim=(2, 3))
+
+
+def _mean_by_pooling(x_nchw: Tensor) -> Tensor:
+    return F.avg_pool2d(x_nchw, x_nchw.shape[2:]).flatten(1)
+
+
+# as an operator of torch it stays what it is; a compiler would read every line of memory twice
+_mean_operator = torch.library.custom_op(
+    "attnzoo_vision::mean_by_pooling", _mean_by_pooling, mutates_args=(), device_types="cpu"
+)
+
+
+@_mean_operator.register_fake
+def _mean_like(x_nchw: Tensor) -> Tensor:
+    return x_nchw.new_empty(x_nchw.shape[:2])
 
 
 def global_max(x_nchw: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def many_weights(query_ngld: Tensor, key_ngmd: Tensor) -> bool:
 
 
 def _usable(query: Tensor) -> bool:
-    if torch.compiler.is_compiling() or query.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    if torch.compiler.is_exporting() or query.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
     return query.dtype in (torch.float32, torch.float64) and query.shape[0] > 0
 
@@ -44,6 +44,9 @@ def attend_by_blocks(
     ``M = height * width``.
     """
     inputs = (query, key, value, row, column)
+    if torch.compiler.is_compiling():
+        whole: Tensor = _operator(*inputs, scale)
+        return whole
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
         y: Tensor = _Attend.apply(*inputs, scale)  # type: ignore[no-untyped-call]
         return y
@@ -98,9 +101,7 @@ def _matrices(tensor: Tensor | None) -> Iterator[Any]:
 def _forward(
     query: Tensor, key: Tensor, value: Tensor, row: Tensor | None, column: Tensor | None, scale: float
 ) -> Tensor:
-    queries = query.shape[-2]
-    # in the order of memory of the values, so that no map has to be transposed
-    y = torch.empty_like(value) if queries == value.shape[-2] else value.new_empty(*query.shape[:-1], value.shape[-1])
+    queries, y = query.shape[-2], _empty_output(query, value)
     for query_ld, key_md, value_me, row_lh, column_lw, y_le in zip(
         *map(_matrices, (query, key, value, row, column, y)), strict=False
     ):
@@ -108,6 +109,13 @@ def _forward(
             place = None if row_lh is None else (row_lh[block], column_lw[block])
             torch.mm(_weights(query_ld[block], key_md, place, scale), value_me, out=y_le[block])
     return y
+
+
+def _empty_output(query: Tensor, value: Tensor) -> Tensor:
+    """Return memory for the output, in the order of the values, so that no map has to be transposed."""
+    if query.shape[-2] == value.shape[-2]:
+        return torch.empty_like(value)
+    return value.new_empty(*query.shape[:-1], value.shape[-1])
 
 
 def _weights(query_bd: Tensor, key_md: Tensor, place: tuple[Tensor, Tensor] | None, scale: float) -> Tensor:
@@ -144,3 +152,46 @@ def _backward(saved: Saved, grad: Tensor, scale: float) -> tuple[Tensor | None, 
     assert grad_query is not None
     assert grad_key is not None
     return grad_query.mul_(scale), grad_key.mul_(scale), *others
+
+
+# Compilers would unroll the loops; as operators of torch, the two passes stay what they are.
+
+
+@torch.library.custom_op("attnzoo_vision::attend_by_blocks", mutates_args=())
+def _operator(
+    query: Tensor, key: Tensor, value: Tensor, row: Tensor | None, column: Tensor | None, scale: float
+) -> Tensor:
+    return _forward(query, key, value, row, column, scale)
+
+
+@torch.library.custom_op("attnzoo_vision::attend_by_blocks_backward", mutates_args=())
+def _backward_operator(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    row: Tensor | None,
+    column: Tensor | None,
+    output: Tensor,
+    grad: Tensor,
+    scale: float,
+) -> list[Tensor]:
+    grads = _backward((query, key, value, row, column, output), grad, scale)
+    return [t for t in grads if t is not None]
+
+
+@_operator.register_fake
+def _output_like(query: Tensor, _key: Tensor, value: Tensor, *_: object) -> Tensor:
+    return _empty_output(query, value)
+
+
+@_backward_operator.register_fake
+def _grads_like(*inputs: Any) -> list[Tensor]:
+    return [torch.zeros_like(t) for t in inputs[:5] if t is not None]
+
+
+def _operator_backward(ctx: _Context, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = iter(_backward_operator(*ctx.saved_tensors, grad, ctx.scale))
+    return *(None if t is None else next(grads) for t in ctx.saved_tensors[:5]), None
+
+
+_operator.register_autograd(_operator_backward, setup_context=_Attend.setup_context)

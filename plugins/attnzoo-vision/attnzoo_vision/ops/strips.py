@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.axis_pooling import channels_last_view, mean_over_height, mean_over_width
+from attnzoo_vision.ops.compiling import settled
 
 _FEW = 64  # pixels up to which the strips are pooled by a product
 
@@ -50,8 +51,8 @@ def scale_by_strips(x_nchw: Tensor, height_nch: Tensor, width_ncw: Tensor) -> Te
     x_nhwc = channels_last_view(x_nchw)
     if x_nhwc is None:
         return _scale(x_nchw, height_nch[:, :, :, None], width_ncw[:, :, None, :])
-    row_nh1c = height_nch.transpose(1, 2).contiguous().unsqueeze(2)
-    column_n1wc = width_ncw.transpose(1, 2).contiguous().unsqueeze(1)
+    row_nh1c = settled(height_nch.transpose(1, 2)).unsqueeze(2)
+    column_n1wc = settled(width_ncw.transpose(1, 2)).unsqueeze(1)
     return _scale(x_nhwc, row_nh1c, column_n1wc).permute(0, 3, 1, 2)
 
 

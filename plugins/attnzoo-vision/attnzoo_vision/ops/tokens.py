@@ -6,7 +6,9 @@ both kinds; these helpers choose the matrix product that needs no copy.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.compiling import compiled_for_cpu
 
 
 def as_tokens(x_ncs: Tensor) -> Tensor:
@@ -47,6 +49,18 @@ def project_back(y_nld: Tensor, weight_cd: Tensor, bias_c: Tensor | None, like_n
     y_ndl = y_nld.transpose(1, 2)
     y_ncl = torch.bmm(weight_ncd, y_ndl) if bias_c is None else torch.baddbmm(bias_c[:, None], weight_ncd, y_ndl)
     return torch.unflatten(y_ncl, 2, like_ncs.shape[2:])
+
+
+def convolve_pixels(conv: nn.Conv2d, x_nchw: Tensor) -> Tensor:
+    """Return ``conv(x_nchw)``; a 1x1 convolution compiled for a CPU is a product, which keeps the layout of the map.
+
+    The compiler copies the input of every convolution to channels-last.
+    """
+    plain = type(conv) is nn.Conv2d and conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1
+    if not plain or conv.padding != (0, 0) or not compiled_for_cpu(x_nchw):
+        y_nchw: Tensor = conv(x_nchw)
+        return y_nchw
+    return project_back(as_tokens(x_nchw), conv.weight.flatten(1), conv.bias, x_nchw)
 
 
 def _few(x_nlc: Tensor, weight_oc: Tensor) -> bool:

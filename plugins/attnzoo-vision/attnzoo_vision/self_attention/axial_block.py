@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.self_attention.position_sensitive_axial_attention import PositionSensitiveAxialAttention
 
 
@@ -77,7 +78,7 @@ class AxialBlock(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the shortcut plus the attended bottleneck, rectified."""
         shortcut_nohw = x_nchw if self.shortcut is None else self.shortcut(x_nchw)
-        attended_nrhw = torch.relu(self.width(self.height(self.reduce(x_nchw))))
+        attended_nrhw = rectify(self.width(self.height(self.reduce(x_nchw))))
         return torch.relu(self.expand(attended_nrhw) + shortcut_nohw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:

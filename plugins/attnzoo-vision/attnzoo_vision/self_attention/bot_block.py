@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.self_attention.bot_mhsa import BotMHSA, Position
@@ -73,7 +74,7 @@ class BotBlock(nn.Module):
             stride=stride,
             position=position,
         )
-        self.norm = nn.BatchNorm2d(inner)
+        self.norm = BatchNorm2d(inner)
         self.expand = ConvNorm(inner, out)
         nn.init.zeros_(self.expand.norm.weight)
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_multiple, check_odd
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
 from attnzoo_vision.ops.conv_norm import ConvNorm
@@ -45,7 +46,7 @@ class CoXtLayer(nn.Module):
         self.weight = nn.Conv2d(channels // 2, taps * channels // 8, 1, groups=2)
         self.weight_norm = nn.GroupNorm(channels // 8, taps * channels // 8)
         self.value = ConvNorm(channels, channels, groups=2)
-        self.norm = nn.BatchNorm2d(channels)
+        self.norm = BatchNorm2d(channels)
         self.fusion = Fusion(channels, max(channels // 2, 32))
 
     def forward(self, x_nchw: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.joined_norm import scale_and_shift
+from attnzoo_vision.ops.rectify import rectify_
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
 
@@ -63,7 +64,7 @@ class ExternalAttention(nn.Module):
         else:
             scale_c, shift_c = scale_and_shift(self.norm)
             y_nchw = project_back(weight_nsl.transpose(1, 2), value_cs * scale_c[:, None], shift_c, x_nchw)
-        return torch.relu_(add_shortcut(y_nchw, x_nchw))
+        return rectify_(add_shortcut(y_nchw, x_nchw))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the softmax over the pixels, ``positions``, and the weights of the slots after it, ``memory``."""

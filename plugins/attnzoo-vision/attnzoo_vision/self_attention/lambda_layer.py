@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_odd
 from attnzoo_vision.ops.lambdas import apply_lambdas
 from attnzoo_vision.ops.sizes import pair
@@ -66,8 +67,8 @@ class LambdaLayer(nn.Module):
         self.feature_size = None if feature_size is None else pair(feature_size)
         self.sizes = [num_heads * key_dim, depth * key_dim, depth * (out // num_heads)]
         self.qkv = nn.Conv2d(channels, sum(self.sizes), 1, bias=bias)
-        self.query_norm = nn.BatchNorm2d(self.sizes[0])
-        self.value_norm = nn.BatchNorm2d(self.sizes[2])
+        self.query_norm = BatchNorm2d(self.sizes[0])
+        self.value_norm = BatchNorm2d(self.sizes[2])
         local = self.feature_size is None
         window = (kernel_size,) * 2 if self.feature_size is None else tuple(2 * size - 1 for size in self.feature_size)
         padding = (window[0] // 2, window[1] // 2)

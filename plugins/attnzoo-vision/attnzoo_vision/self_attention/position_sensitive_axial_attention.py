@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.relative import relative_rows
 from attnzoo_vision.ops.tokens import is_channels_last
@@ -71,9 +72,9 @@ class PositionSensitiveAxialAttention(nn.Module):
         self.along_height = axis == "height"
         self.value_dim = out // num_heads
         self.qkv = nn.Conv2d(channels, 2 * out, 1, bias=False)
-        self.qkv_norm = nn.BatchNorm2d(2 * out)
-        self.logit_norm = nn.BatchNorm2d(3 * num_heads)
-        self.out_norm = nn.BatchNorm2d(2 * out)
+        self.qkv_norm = BatchNorm2d(2 * out)
+        self.logit_norm = BatchNorm2d(3 * num_heads)
+        self.out_norm = BatchNorm2d(2 * out)
         self.relative = nn.Parameter(torch.empty(2 * self.value_dim, 2 * kernel_size - 1))
         self.reset_parameters()
 

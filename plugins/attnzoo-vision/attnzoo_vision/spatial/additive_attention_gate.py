@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.rectify import rectify_
 
 
 class AdditiveAttentionGate(nn.Module):
@@ -41,11 +43,11 @@ class AdditiveAttentionGate(nn.Module):
         )
         hidden = max(channels // 2, 1) if hidden_channels is None else hidden_channels
         self.skip = nn.Conv2d(channels, hidden, 1)
-        self.skip_norm = nn.BatchNorm2d(hidden)
+        self.skip_norm = BatchNorm2d(hidden)
         self.gate = nn.Conv2d(gating_channels, hidden, 1)
-        self.gate_norm = nn.BatchNorm2d(hidden)
+        self.gate_norm = BatchNorm2d(hidden)
         self.psi = nn.Conv2d(hidden, 1, 1)
-        self.psi_norm = nn.BatchNorm2d(1)
+        self.psi_norm = BatchNorm2d(1)
 
     def forward(self, x_nchw: Tensor, gate_nghw: Tensor) -> Tensor:
         """Return the gated skip feature."""
@@ -57,4 +59,4 @@ class AdditiveAttentionGate(nn.Module):
 
     def _weight(self, x_nchw: Tensor, gate_nghw: Tensor) -> Tensor:
         sum_nrhw = self.skip_norm(self.skip(x_nchw)) + self.gate_norm(self.gate(gate_nghw))
-        return torch.sigmoid(self.psi_norm(self.psi(torch.relu_(sum_nrhw))))
+        return torch.sigmoid(self.psi_norm(self.psi(rectify_(sum_nrhw))))

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.rectify import rectify
 
 
 class AttentionGate(nn.Module):
@@ -63,7 +65,7 @@ class AttentionGate(nn.Module):
         self.phi = conv(gating_channels, hidden, 1)
         self.psi = conv(hidden, 1, 1)
         self.project = conv(channels, channels, 1)
-        self.norm = nn.BatchNorm2d(channels) if spatial_dims == 2 else nn.BatchNorm3d(channels)
+        self.norm = BatchNorm2d(channels) if spatial_dims == 2 else nn.BatchNorm3d(channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -85,7 +87,7 @@ class AttentionGate(nn.Module):
     def _weight(self, x_nchw: Tensor, gate_nghw: Tensor) -> Tensor:
         theta_nrhw = self.theta(x_nchw)
         sum_nrhw = theta_nrhw + self._resize(self.phi(gate_nghw), theta_nrhw.shape[2:])
-        hidden_nrhw = F.softplus(sum_nrhw) if self.mode == "softplus" else torch.relu(sum_nrhw)
+        hidden_nrhw = F.softplus(sum_nrhw) if self.mode == "softplus" else rectify(sum_nrhw)
         logits_n1hw = self.psi(hidden_nrhw)
         if self.mode == "softmax":
             weight_n1hw = logits_n1hw.flatten(2).softmax(-1).view(logits_n1hw.shape)

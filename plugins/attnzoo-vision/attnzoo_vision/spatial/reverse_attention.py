@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.rectify import rectify, rectify_
 
 _DEPTH = 3
 
@@ -38,9 +40,9 @@ class ReverseAttention(nn.Module):
         super().__init__()
         check_at_least("ReverseAttention", 1, channels=channels, hidden_channels=hidden_channels)
         self.reduce = nn.Conv2d(channels, hidden_channels, 1)
-        self.reduce_norm = nn.BatchNorm2d(hidden_channels) if norm else None
+        self.reduce_norm = BatchNorm2d(hidden_channels) if norm else None
         self.convs = nn.ModuleList(nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1) for _ in range(_DEPTH))
-        norms = [nn.BatchNorm2d(hidden_channels) if norm else nn.Identity() for _ in range(_DEPTH)]
+        norms = [BatchNorm2d(hidden_channels) if norm else nn.Identity() for _ in range(_DEPTH)]
         self.norms = nn.ModuleList(norms)
         self.score = nn.Conv2d(hidden_channels, 1, 3, padding=1)
         self.reset_parameters()
@@ -58,10 +60,10 @@ class ReverseAttention(nn.Module):
         """Return the refined logits."""
         y_nrhw = self.reduce(x_nchw)
         if self.reduce_norm is not None:
-            y_nrhw = torch.relu_(self.reduce_norm(y_nrhw))
+            y_nrhw = rectify_(self.reduce_norm(y_nrhw))
         y_nrhw = y_nrhw * torch.sigmoid(-prediction_n1hw)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            y_nrhw = torch.relu(norm(conv(y_nrhw)))
+            y_nrhw = rectify(norm(conv(y_nrhw)))
         refined_n1hw: Tensor = self.score(y_nrhw)
         return prediction_n1hw + refined_n1hw
 

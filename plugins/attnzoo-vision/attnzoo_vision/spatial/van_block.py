@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.spatial.van_attention import VANAttention
@@ -58,10 +59,10 @@ class VANBlock(nn.Module):
         self.activation = get_activation("VANBlock", activation)
         self.dropout = dropout
         self.drop_path = drop_path
-        self.attention_norm = nn.BatchNorm2d(channels)
+        self.attention_norm = BatchNorm2d(channels)
         self.attend = VANAttention(channels)
         self.attention_scale = nn.Parameter(torch.empty(channels))
-        self.mlp_norm = nn.BatchNorm2d(channels)
+        self.mlp_norm = BatchNorm2d(channels)
         self.expand = nn.Conv2d(channels, hidden, 1)
         self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.reduce = nn.Conv2d(hidden, channels, 1)

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
+from attnzoo_vision.ops.rectify import rectify
 
 _KERNELS = (7, 5, 3)
 
@@ -45,12 +46,12 @@ class FeaturePyramidAttention(nn.Module):
         self.lateral = nn.ModuleList(ConvNorm(hidden, hidden, kernel_size=k) for k in _KERNELS)
         up = [nn.ConvTranspose2d(hidden, c, 4, stride=2, padding=1, bias=False) for c in widths]
         self.up = nn.ModuleList(up)
-        self.up_norm = nn.ModuleList(nn.BatchNorm2d(c) for c in widths)
+        self.up_norm = nn.ModuleList(BatchNorm2d(c) for c in widths)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the weighted map plus the mean."""
         mean_nc = self.mean_norm(self.mean(global_mean(x_nchw)))
-        return torch.relu(torch.addcmul(mean_nc[:, :, None, None], self.master(x_nchw), self._weight(x_nchw)))
+        return rectify(torch.addcmul(mean_nc[:, :, None, None], self.master(x_nchw), self._weight(x_nchw)))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``weight``, what each value is multiplied by, zero or above, ``(N, C, H, W)``."""

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
+from attnzoo_vision.ops.rectify import rectify
 
 
 class GlobalAttentionUpsample(nn.Module):
@@ -44,13 +45,13 @@ class GlobalAttentionUpsample(nn.Module):
             self.coarse: nn.Module = nn.ConvTranspose2d(channels, fine_channels, 4, stride=2, padding=1, bias=False)
         else:
             self.coarse = nn.Conv2d(channels, fine_channels, 1, bias=False)
-        self.coarse_norm = nn.BatchNorm2d(fine_channels)
+        self.coarse_norm = BatchNorm2d(fine_channels)
 
     def forward(self, x_nchw: Tensor, fine_nfhw: Tensor) -> Tensor:
         """Return the fused feature."""
         height, width = fine_nfhw.shape[2:]
         coarse_nfhw = self.coarse_norm(self.coarse(x_nchw)[..., :height, :width])
-        return torch.relu(torch.addcmul(coarse_nfhw, self.fine(fine_nfhw), self._weight(x_nchw)))
+        return rectify(torch.addcmul(coarse_nfhw, self.fine(fine_nfhw), self._weight(x_nchw)))
 
     def attention(self, x_nchw: Tensor, fine_nfhw: Tensor) -> dict[str, Tensor]:
         """Return ``channel``, the weight of each channel of the fine feature, ``(N, fine_channels, 1, 1)``."""

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_odd
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.frames import filter_frames, to_clips
+from attnzoo_vision.ops.pooling import global_mean
 
 
 class TemporalAdaptiveModule(nn.Module):
@@ -45,22 +47,23 @@ class TemporalAdaptiveModule(nn.Module):
     def forward(self, x_fchw: Tensor) -> Tensor:
         """Return the filtered frames."""
         x_ntchw = to_clips(x_fchw, self.num_frames, "TemporalAdaptiveModule")
-        kernel_nck, scale_nct = self._weights(x_ntchw)
+        kernel_nck, scale_nct = self._weights(x_fchw)
         scale_ntc = scale_nct.transpose(1, 2)
         taps = [self._tap(kernel_nck[..., k], scale_ntc, k) for k in range(kernel_nck.shape[-1])]
         return filter_frames(x_ntchw, taps).flatten(0, 1)
 
     def attention(self, x_fchw: Tensor) -> dict[str, Tensor]:
         """Return ``kernel``, the weights of the frames around, ``(N, C, K)``, and ``scale``, ``(N, C, T)``."""
-        kernel_nck, scale_nct = self._weights(to_clips(x_fchw, self.num_frames, "TemporalAdaptiveModule"))
+        kernel_nck, scale_nct = self._weights(x_fchw)
         return {"kernel": kernel_nck, "scale": scale_nct}
 
-    def _weights(self, x_ntchw: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = x_ntchw.shape[3:]
-        pooled_nct = (x_ntchw.sum(dim=(3, 4)) / (height * width)).transpose(1, 2)
+    def _weights(self, x_fchw: Tensor) -> tuple[Tensor, Tensor]:
+        pooled_nct = to_clips(global_mean(x_fchw), self.num_frames, "TemporalAdaptiveModule").transpose(1, 2)
         hidden_pr = torch.relu(self.kernel_norm(self.kernel_hidden(pooled_nct.flatten(0, 1))))
         kernel_nck = self.kernel(hidden_pr).softmax(-1).unflatten(0, pooled_nct.shape[:2])
-        scale_nct = torch.sigmoid(self.scale(torch.relu(self.scale_norm(self.scale_hidden(pooled_nct)))))
+        scale_nct = torch.sigmoid(
+            convolve(self.scale, torch.relu(self.scale_norm(convolve(self.scale_hidden, pooled_nct))))
+        )
         return kernel_nck, scale_nct
 
     def _tap(self, weight_nc: Tensor, scale_ntc: Tensor, position: int) -> Tensor:

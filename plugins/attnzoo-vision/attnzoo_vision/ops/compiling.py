@@ -1,0 +1,44 @@
+"""Whether a compiler for a CPU reads the code: some forms that eager execution is quick with it makes slow.
+
+Exports are not meant: their readers know the plain layers best.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def compiled_for_cpu(x: Tensor) -> bool:
+    """Say whether ``torch.compile`` reads this for a CPU, and nothing is exported, nor are types changed on the way."""
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting() or x.device.type != "cpu":
+        return False
+    return not torch.is_autocast_enabled("cpu")
+
+
+def settled(x: Tensor) -> Tensor:
+    """Return ``x`` contiguous, and its gradient too.
+
+    A compiler reads a small tensor, and a gradient, in the order in which they were made, through every map that they
+    are spread over, one number at a time where that is not the order of the map. What this returns is in order.
+    """
+    y: Tensor = _settle(x) if compiled_for_cpu(x) else x.contiguous()
+    return y
+
+
+@torch.library.custom_op("attnzoo_vision::settle", mutates_args=())
+def _settle(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+@_settle.register_fake
+def _settle_like(x: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+def _settle_gradient(_ctx: Any, grad: Tensor) -> Tensor:
+    settled_grad: Tensor = _settle(grad)
+    return settled_grad
+
+
+_settle.register_autograd(_settle_gradient)

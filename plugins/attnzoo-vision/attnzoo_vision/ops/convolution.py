@@ -1,0 +1,95 @@
+"""Convolutions that a compiler for a CPU leaves as they are, and the whole map in its layout.
+
+One convolution in a graph, be it of a plane or of a strip, makes the compiler copy all maps around it to channels-last.
+As an operator of torch it is not seen. Blocks whose work is in their convolutions use those of torch.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnzoo_vision.ops.compiling import compiled_for_cpu
+
+
+def convolve(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+    """Return ``layer(x)``, for a layer with padding by zeros, given in numbers."""
+    if compiled_for_cpu(x):
+        sizes = (list(layer.stride), [int(p) for p in layer.padding], list(layer.dilation))
+        y: Tensor = _operator(x, layer.weight, layer.bias, *sizes, layer.groups)
+    else:
+        y = layer(x)
+    return y
+
+
+def convolve_by(x_nchw: Tensor, weight_oikk: Tensor, bias_o: Tensor | None = None) -> Tensor:
+    """Return the convolution by an odd kernel that keeps the size."""
+    padding = weight_oikk.shape[-1] // 2
+    if compiled_for_cpu(x_nchw):
+        y_nohw: Tensor = _operator(x_nchw, weight_oikk, bias_o, [1, 1], [padding, padding], [1, 1], 1)
+        return y_nohw
+    return torch.conv2d(x_nchw, weight_oikk, bias_o, padding=padding)
+
+
+@torch.library.custom_op("attnzoo_vision::convolve", mutates_args=())
+def _operator(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups)
+
+
+@torch.library.custom_op("attnzoo_vision::convolve_backward", mutates_args=())
+def _backward_operator(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    wanted: list[bool],
+) -> list[Tensor]:
+    sizes = ([weight.shape[0]], stride, padding, dilation, False, [0] * len(stride), groups)
+    grads = torch.ops.aten.convolution_backward(grad, x, weight, *sizes, wanted)
+    return [grad for grad, has in zip(grads, wanted, strict=True) if has]
+
+
+@_operator.register_fake
+def _output_like(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups)
+
+
+@_backward_operator.register_fake
+def _grads_like(grad: Tensor, x: Tensor, weight: Tensor, *others: Any) -> list[Tensor]:
+    *sizes, groups, wanted = others
+    full = ([weight.shape[0]], *sizes, False, [0] * len(sizes[0]), groups)
+    grads = torch.ops.aten.convolution_backward(grad, x, weight, *full, wanted)
+    return [grad for grad, has in zip(grads, wanted, strict=True) if has]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, _, *ctx.sizes = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    wanted = list(ctx.needs_input_grad[:3])
+    grads = iter(_backward_operator(grad, *ctx.saved_tensors, *ctx.sizes, wanted))
+    return *(next(grads) if has else None for has in wanted), None, None, None, None
+
+
+_operator.register_autograd(_backward, setup_context=_save)

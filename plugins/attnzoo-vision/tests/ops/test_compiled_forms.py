@@ -1,0 +1,201 @@
+"""The forms that a compiler for a CPU is given against the eager ones: numbers, gradients, statistics, layouts."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import attnzoo
+from attnzoo_vision.ops import compiling, convolution, pooling, query_blocks
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.channel_groups import scale_groups
+from attnzoo_vision.ops.compiling import settled
+from attnzoo_vision.ops.convolution import convolve, convolve_by
+from attnzoo_vision.ops.frames import filter_frames
+from attnzoo_vision.ops.pooling import global_mean
+from attnzoo_vision.ops.position_pooling import position_logits, weighted_sum
+from attnzoo_vision.ops.rectify import rectify, rectify_
+from attnzoo_vision.ops.strips import pool_strips, scale_by_strips
+from attnzoo_vision.ops.tokens import convolve_pixels
+
+# torch 2.13 warns of its own way to trace a function with a gradient; 2.14 does not
+pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+
+
+def compiled(function):
+    torch.compiler.reset()
+    return torch.compile(function, fullgraph=True, backend="aot_eager")
+
+
+def assert_same(function, *inputs: Tensor) -> None:
+    """Check that outputs, their strides and gradients are those of eager execution."""
+    inputs = [t.detach().requires_grad_(t.is_floating_point()) for t in inputs]
+    expected, output = function(*inputs), compiled(function)(*inputs)
+    torch.testing.assert_close(output, expected)
+    assert output.stride() == expected.stride()
+    grad = torch.randn_like(expected)
+    grads = (torch.autograd.grad(y, inputs, grad) for y in (output, expected))
+    for ours, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(function)(*inputs), expected.detach())
+
+
+def image(layout: torch.memory_format, channels: int = 8, size: tuple[int, int] = (5, 6)) -> Tensor:
+    return torch.randn(4, channels, *size).contiguous(memory_format=layout)
+
+
+@LAYOUTS
+def test_pixel_means(layout):
+    assert_same(global_mean, image(layout))
+
+
+@LAYOUTS
+def test_strips(layout):
+    def strips(x):
+        rows, columns = pool_strips(x)
+        return scale_by_strips(x, torch.sigmoid(rows), torch.tanh(columns))
+
+    assert_same(strips, image(layout))
+    assert_same(strips, image(layout, 3, (1, 7)))
+
+
+@LAYOUTS
+def test_weights_and_sums_of_positions(layout):
+    assert_same(lambda x, w: weighted_sum(x, torch.tanh(position_logits(x, w))), image(layout), torch.randn(1, 8))
+    assert_same(position_logits, image(layout), torch.randn(4, 1, 8))
+
+
+@LAYOUTS
+def test_groups_of_channels(layout):
+    x = image(layout)
+    output = scale_groups(x, torch.rand(4, 2, 5, 6))
+    assert output.stride() == x.stride()
+    assert_same(scale_groups, x, torch.rand(4, 2, 5, 6))
+
+
+@LAYOUTS
+@pytest.mark.parametrize("bias", [True, False])
+def test_1x1_convolutions(layout, bias):
+    layer = nn.Conv2d(8, 3, 1, bias=bias)
+    assert_same(lambda x: convolve_pixels(layer, x), image(layout))
+    x = image(layout)
+    expected, grads = (
+        torch.autograd.grad(form(x).square().sum(), list(layer.parameters()))
+        for form in (layer, compiled(lambda x: convolve_pixels(layer, x)))
+    )
+    torch.testing.assert_close(grads, expected)
+
+
+@pytest.mark.parametrize("options", [{"stride": 2}, {"padding": 1}, {"groups": 4}, {"kernel_size": 3}])
+def test_other_convolutions_are_left_alone_by_the_product(options):
+    layer = nn.Conv2d(8, 4, **{"kernel_size": 1, **options})
+    assert_same(lambda x: convolve_pixels(layer, x), image(torch.contiguous_format))
+
+
+def test_convolutions_of_strips():
+    layer = nn.Conv1d(8, 8, 7, padding=3, groups=8, bias=False)
+    assert_same(lambda x: convolve(layer, x), torch.randn(4, 8, 9))
+
+
+@LAYOUTS
+def test_convolutions_of_maps(layout):
+    layer = nn.Conv2d(8, 6, 3, stride=2, padding=2, dilation=2, groups=2)
+    assert_same(lambda x: convolve(layer, x), image(layout))
+    assert_same(convolve_by, image(layout), torch.randn(1, 8, 7, 7), torch.randn(1))
+
+
+def test_convolutions_by_frozen_weights_give_the_gradient_of_the_map():
+    layer = nn.Conv1d(8, 8, 3, padding=1).requires_grad_(False)
+    assert_same(lambda x: convolve(layer, x), torch.randn(4, 8, 9))
+
+
+@pytest.mark.parametrize("taps", [1, 3, 5])
+@pytest.mark.parametrize("steady", [True, False])
+def test_filters_along_time(taps, steady):
+    weights = [torch.randn(2, 1 if steady else 3, 8, 1, 1) for _ in range(taps)]
+    for x in (torch.randn(2, 3, 8, 5, 6), torch.randn(2, 3, 5, 6, 8).permute(0, 1, 4, 2, 3)):
+        assert_same(lambda x, *w: filter_frames(x, w), x, *weights)
+
+
+@pytest.mark.parametrize("function", [rectify, lambda x: rectify_(x + 0)])
+def test_rectified_maps(function):
+    assert_same(function, image(torch.contiguous_format))
+    assert_same(function, torch.tensor([-1.0, -0.0, 0.0, 1.0, float("inf")]))
+    assert compiled(function)(torch.tensor([float("nan")])).isnan()
+
+
+@LAYOUTS
+@pytest.mark.parametrize("momentum", [0.1, 3e-4])
+def test_batch_norm_and_its_statistics(layout, momentum):
+    expected, norm = (BatchNorm2d(8, momentum=momentum) for _ in range(2))
+    x = 3 * image(layout) + 100
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = (expected(inputs[0]), compiled(norm)(inputs[1]))
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-4)
+    grad = torch.randn_like(x)
+    for output in outputs:
+        output.backward(grad)
+    torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=1e-4, atol=1e-4)
+    for name, parameter in expected.named_parameters():
+        torch.testing.assert_close(norm.get_parameter(name).grad, parameter.grad, rtol=1e-4, atol=1e-4)
+    for name, buffer in expected.named_buffers():
+        torch.testing.assert_close(norm.get_buffer(name), buffer)
+
+
+def test_one_value_a_channel_is_normalised_as_before():
+    norm = BatchNorm2d(8)
+    torch.testing.assert_close(compiled(norm)(torch.ones(1, 8, 1, 1)), BatchNorm2d(8)(torch.ones(1, 8, 1, 1)))
+
+
+def test_settled_tensors_and_their_gradients_are_contiguous():
+    turned = torch.randn(3, 4, 5).transpose(1, 2).requires_grad_()
+    settle = compiled(lambda x: settled(x) * 1)
+    assert settle(turned).is_contiguous()
+    assert_same(settled, turned)
+
+
+OPERATORS = {
+    "mean": (pooling._mean_operator, lambda: (image(torch.channels_last),)),
+    "settle": (compiling._settle, lambda: (torch.randn(3, 4, 5).transpose(1, 2).requires_grad_(),)),
+    "convolve": (
+        convolution._operator,
+        lambda: (
+            image(torch.channels_last).requires_grad_(),
+            torch.randn(6, 4, 3, 3, requires_grad=True),
+            torch.randn(6, requires_grad=True),
+            [1, 1],
+            [1, 1],
+            [1, 1],
+            2,
+        ),
+    ),
+    "attend": (
+        query_blocks._operator,
+        lambda: (*(torch.randn(2, 6, width, requires_grad=True) for width in (2, 2, 5)), None, None, 0.5),
+    ),
+    "attend with rows and columns": (
+        query_blocks._operator,
+        lambda: (*(torch.randn(2, 6, width, requires_grad=True) for width in (2, 2, 5, 2, 3)), 0.5),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_tell_compilers_the_truth(name):
+    operator, inputs = OPERATORS[name]
+    torch.library.opcheck(operator, inputs())
+
+
+@pytest.mark.parametrize("name", ["danet-position-attention", "ela", "ema", "se", "external-attention", "bam"])
+def test_exports_hold_operators_of_torch_alone(name):
+    block = attnzoo.create(name, channels=64).eval()
+    program = torch.export.export(block, (image(torch.channels_last, 64, (8, 8)),))
+    assert not [node for node in program.graph.nodes if "attnzoo" in str(node.target)]
+
+
+@pytest.mark.parametrize("name", ["ela", "external-attention", "bam", "triplet-attention"])
+def test_autocast_and_the_compiler_go_together(name):
+    block = attnzoo.create(name, **({} if name == "triplet-attention" else {"channels": 64}))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert compiled(block)(image(torch.channels_last, 64)).isfinite().all()
