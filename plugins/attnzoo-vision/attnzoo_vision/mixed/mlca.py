@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows
 from attnzoo_vision.ops.checks import check_at_least, check_odd
 
+_LARGE = 8  # pixels for each region from which products are the quicker way to spread the weights
+
 
 class MLCA(nn.Module):
     """Scale each channel by a mean of a weight for the whole map and a weight for each region of a coarse grid.
@@ -60,7 +62,17 @@ class MLCA(nn.Module):
         h, w = x_nchw.shape[2:]
         weights = self.attention(x_nchw)
         mixed_ncss = torch.lerp(weights["whole"].expand_as(weights["local"]), weights["local"], self.local_weight)
+        large = h * w > _LARGE * self.local_size**2 and x_nchw.is_contiguous()
+        if large and not torch.compiler.is_exporting() and not torch.is_autocast_enabled(x_nchw.device.type):
+            return x_nchw * _spread(mixed_ncss, h, w)
         return x_nchw * F.adaptive_avg_pool2d(mixed_ncss, (h, w))
+
+
+def _spread(mixed_ncss: Tensor, height: int, width: int) -> Tensor:
+    """Return the adaptive pooling to a larger map as products, where that would gather number by number."""
+    eye_ss = torch.eye(mixed_ncss.shape[2], dtype=mixed_ncss.dtype, device=mixed_ncss.device)
+    share_sh, share_sw = F.adaptive_avg_pool1d(eye_ss, height), F.adaptive_avg_pool1d(eye_ss, width)
+    return torch.matmul(share_sh.t(), torch.matmul(mixed_ncss, share_sw))
 
 
 def _filter(x_nl: Tensor, layer: nn.Conv1d) -> Tensor:

@@ -60,8 +60,8 @@ class ShuffleAttention(nn.Module):
         """Return the weighted channels of ``x_nchw``, shuffled."""
         if not is_channels_last(x_nchw):
             return self._shuffled(x_nchw)
-        eager = not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
-        if eager and x_nchw.device.type == "cpu" and x_nchw.dtype in (torch.float32, torch.float64):
+        own = not torch.compiler.is_exporting() and not torch.is_autocast_enabled("cpu")
+        if own and x_nchw.device.type == "cpu" and x_nchw.dtype in (torch.float32, torch.float64):
             affine = (self.channel_weight, self.channel_bias, *self._pixel_affine())
             return shuffled_gates(x_nchw, affine, self.groups, self.norm.eps)
         return self._shuffled(x_nchw.contiguous()).contiguous(memory_format=torch.channels_last)

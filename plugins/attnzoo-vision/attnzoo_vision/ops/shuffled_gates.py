@@ -15,7 +15,10 @@ Affine = tuple[Tensor, Tensor, Tensor, Tensor]  # (K,) each: weight and bias by 
 
 def shuffled_gates(x_nchw: Tensor, affine: Affine, groups: int, eps: float) -> Tensor:
     """Return the weighted and shuffled channels of a map that is contiguous or channels-last."""
-    y_nchw: Tensor = _ShuffledGates.apply(x_nchw, *affine, groups, eps)  # type: ignore[no-untyped-call]
+    if torch.compiler.is_compiling():
+        y_nchw: Tensor = _operator(x_nchw, list(affine), groups, eps)[0]
+    else:
+        y_nchw = _ShuffledGates.apply(x_nchw, *affine, groups, eps)  # type: ignore[no-untyped-call]
     return y_nchw
 
 
@@ -36,44 +39,56 @@ class _ShuffledGates(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_nchw: Tensor, *rest: Any) -> Tensor:
         affine, groups, eps = rest[:4], rest[4], rest[5]
-        rows, axis = _rows(x_nchw)
-        y_nchw = torch.empty_like(x_nchw)
-        mean_nc = rows.sum(axis + 1) / rows.shape[axis + 1]
-        inverse_nc = torch.stack([_inverse(x, mean, axis, eps) for x, mean in zip(rows, mean_nc, strict=True)])
-        factor_nc, summand_nc = _factors(mean_nc, inverse_nc, affine, groups)
-        for x, mean, factor, summand, y in zip(rows, mean_nc, factor_nc, summand_nc, _rows(y_nchw)[0], strict=True):
-            gate = _gate(x - mean.unsqueeze(axis), factor, summand, axis)
-            torch.mul(_halves(x, axis), _halves(gate, axis), out=_pairs(y, axis))
+        y_nchw, mean_nc, inverse_nc = _forward(x_nchw, affine, groups, eps)
         ctx.save_for_backward(x_nchw, *affine, mean_nc, inverse_nc)
         ctx.groups, ctx.eps = groups, eps
         return y_nchw
 
     @staticmethod
     def backward(ctx: Any, grad_nchw: Tensor) -> tuple[Any, ...]:
-        x_nchw, *affine, mean_nc, inverse_nc = ctx.saved_tensors
+        x_nchw, *affine = ctx.saved_tensors[:5]
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
             y_nchw = plain_gates(x_nchw, tuple(affine), ctx.groups, ctx.eps)
             return *torch.autograd.grad(y_nchw, (x_nchw, *affine), grad_nchw, create_graph=True), None, None
-        groups = ctx.groups
-        factor_nc, summand_nc = _factors(mean_nc, inverse_nc, tuple(affine), groups)
-        slope_c = torch.stack([affine[0], torch.zeros_like(affine[0])]).repeat(groups, 1, 1).flatten()
-        out_nchw = torch.empty_like(x_nchw)
-        (rows, axis), out_rows = _rows(x_nchw), _rows(out_nchw)[0]
-        layout = torch.contiguous_format if axis else torch.channels_last
-        grad_rows = _rows(grad_nchw.contiguous(memory_format=layout), axis)[0]
-        sums = []
-        for index, (x, grad, out) in enumerate(zip(rows, grad_rows, out_rows, strict=True)):
-            d = x - mean_nc[index].unsqueeze(axis)
-            gate = _gate(d.clone(), factor_nc[index], summand_nc[index], axis)
-            torch.mul(_pairs(grad, axis), _halves(gate, axis), out=_halves(out, axis))
-            q = gate.neg_().add_(1).mul_(out).mul_(x)
-            sum_c, product_c = q.sum(axis), (q * d).sum(axis)
-            sums.append(torch.stack([sum_c, product_c]))
-            factor, pixels = factor_nc[index], x.shape[axis]
-            turn = factor * inverse_nc[index].square() * product_c / -pixels
-            out.add_(q.mul_(factor.unsqueeze(axis))).add_(d.mul_(turn.unsqueeze(axis)))
-            out.add_(((slope_c - factor) * sum_c / pixels).unsqueeze(axis))
-        return out_nchw, *_affine_gradients(torch.stack(sums, 1), mean_nc, inverse_nc, groups), None, None
+        return *_backward(ctx.saved_tensors, grad_nchw, ctx.groups), None, None
+
+
+def _forward(x_nchw: Tensor, affine: Affine, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the output, and the means and inverse standard deviations of the channels."""
+    rows, axis = _rows(x_nchw)
+    y_nchw = torch.empty_like(x_nchw)
+    mean_nc = rows.sum(axis + 1) / rows.shape[axis + 1]
+    inverse_nc = torch.stack([_inverse(x, mean, axis, eps) for x, mean in zip(rows, mean_nc, strict=True)])
+    factor_nc, summand_nc = _factors(mean_nc, inverse_nc, affine, groups)
+    for x, mean, factor, summand, y in zip(rows, mean_nc, factor_nc, summand_nc, _rows(y_nchw)[0], strict=True):
+        gate = _gate(x - mean.unsqueeze(axis), factor, summand, axis)
+        torch.mul(_halves(x, axis), _halves(gate, axis), out=_pairs(y, axis))
+    return y_nchw, mean_nc, inverse_nc
+
+
+def _backward(saved: tuple[Tensor, ...], grad_nchw: Tensor, groups: int) -> tuple[Tensor, ...]:
+    """Return the gradients of the map and of the affine parameters."""
+    x_nchw, *parameters, mean_nc, inverse_nc = saved
+    affine: Affine = (parameters[0], parameters[1], parameters[2], parameters[3])
+    factor_nc, summand_nc = _factors(mean_nc, inverse_nc, affine, groups)
+    slope_c = torch.stack([affine[0], torch.zeros_like(affine[0])]).repeat(groups, 1, 1).flatten()
+    out_nchw = torch.empty_like(x_nchw)
+    (rows, axis), out_rows = _rows(x_nchw), _rows(out_nchw)[0]
+    layout = torch.contiguous_format if axis else torch.channels_last
+    grad_rows = _rows(grad_nchw.contiguous(memory_format=layout), axis)[0]
+    sums = []
+    for index, (x, grad, out) in enumerate(zip(rows, grad_rows, out_rows, strict=True)):
+        d = x - mean_nc[index].unsqueeze(axis)
+        gate = _gate(d.clone(), factor_nc[index], summand_nc[index], axis)
+        torch.mul(_pairs(grad, axis), _halves(gate, axis), out=_halves(out, axis))
+        q = gate.neg_().add_(1).mul_(out).mul_(x)
+        sum_c, product_c = q.sum(axis), (q * d).sum(axis)
+        sums.append(torch.stack([sum_c, product_c]))
+        factor, pixels = factor_nc[index], x.shape[axis]
+        turn = factor * inverse_nc[index].square() * product_c / -pixels
+        out.add_(q.mul_(factor.unsqueeze(axis))).add_(d.mul_(turn.unsqueeze(axis)))
+        out.add_(((slope_c - factor) * sum_c / pixels).unsqueeze(axis))
+    return out_nchw, *_affine_gradients(torch.stack(sums, 1), mean_nc, inverse_nc, groups)
 
 
 def _affine_gradients(sums_2nc: Tensor, mean_nc: Tensor, inverse_nc: Tensor, groups: int) -> tuple[Tensor, ...]:
@@ -122,3 +137,39 @@ def _factors(mean_nc: Tensor, inverse_nc: Tensor, affine: Affine, groups: int) -
 def _gate(d: Tensor, factor_c: Tensor, summand_c: Tensor, axis: int) -> Tensor:
     """Return the weights; ``d`` is overwritten."""
     return d.mul_(factor_c.unsqueeze(axis)).add_(summand_c.unsqueeze(axis)).sigmoid_()
+
+
+# As operators of torch the loops over samples stay what they are under a compiler.
+
+
+@torch.library.custom_op("attnzoo_vision::shuffled_gates", mutates_args=())
+def _operator(x_nchw: Tensor, affine: list[Tensor], groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    return _forward(x_nchw, (affine[0], affine[1], affine[2], affine[3]), groups, eps)
+
+
+@torch.library.custom_op("attnzoo_vision::shuffled_gates_backward", mutates_args=())
+def _backward_operator(saved: list[Tensor], grad_nchw: Tensor, groups: int) -> list[Tensor]:
+    return list(_backward(tuple(saved), grad_nchw, groups))
+
+
+@_operator.register_fake
+def _outputs_like(x_nchw: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x_nchw), x_nchw.new_empty(x_nchw.shape[:2]), x_nchw.new_empty(x_nchw.shape[:2])
+
+
+@_backward_operator.register_fake
+def _grads_like(saved: list[Tensor], *_: object) -> list[Tensor]:
+    return [torch.empty_like(t) for t in saved[:5]]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    x_nchw, affine, ctx.groups, _ = inputs
+    ctx.save_for_backward(x_nchw, *affine, *output[1:])
+
+
+def _operator_gradient(ctx: Any, grad_nchw: Tensor, *_: Tensor) -> tuple[Any, ...]:
+    grad, *affine_grads = _backward_operator(list(ctx.saved_tensors), grad_nchw, ctx.groups)
+    return grad, affine_grads, None, None
+
+
+_operator.register_autograd(_operator_gradient, setup_context=_save)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from attnzoo_vision.mixed.mlca import MLCA
 
 
-@pytest.mark.parametrize("size", [(11, 4), (3, 15), (1, 1)])
+@pytest.mark.parametrize("size", [(11, 4), (3, 15), (1, 1), (21, 19), (3, 50)])
 def test_equals_the_formula(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     block, x = MLCA(12, local_size=4, local_weight=0.3).double(), torch.randn(2, 12, *size, dtype=torch.float64)

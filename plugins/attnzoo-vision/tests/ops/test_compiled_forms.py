@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import attnzoo
-from attnzoo_vision.ops import compiling, convolution, pooling, query_blocks
+from attnzoo_vision.ops import compiling, convolution, pooling, query_blocks, shuffled_gates
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.channel_groups import scale_groups
 from attnzoo_vision.ops.compiling import settled
@@ -156,6 +156,15 @@ def test_settled_tensors_and_their_gradients_are_contiguous():
 
 
 OPERATORS = {
+    "shuffled gates": (
+        shuffled_gates._operator,
+        lambda: (
+            image(torch.channels_last, 16).requires_grad_(),
+            [torch.randn(4, requires_grad=True) for _ in range(4)],
+            2,
+            1e-5,
+        ),
+    ),
     "mean": (pooling._mean_operator, lambda: (image(torch.channels_last),)),
     "settle": (compiling._settle, lambda: (torch.randn(3, 4, 5).transpose(1, 2).requires_grad_(),)),
     "convolve": (
