@@ -73,18 +73,20 @@ def test_adapting_does_not_change_the_number_of_axes():
 @pytest.mark.slow
 def test_a_kill_at_any_moment_of_saving_leaves_a_whole_file(tmp_path):
     path = tmp_path / "se.safetensors"
-    rng = random.Random(0)
+    rng, longest = random.Random(0), 0.1  # seconds
     arguments = [sys.executable, "-c", SAVE_FOR_EVER, str(path)]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         for _ in range(100):
             process.stdin.write("go\n")
             process.stdin.flush()
             child = int(process.stdout.readline())
-            time.sleep(rng.uniform(0, 0.1))
+            time.sleep(rng.uniform(0, longest))
             os.kill(child, signal.SIGKILL)
             assert process.stdout.readline() == "gone\n"
             if path.exists():
                 attnzoo.load(path)
+            else:  # a busy machine saves nothing in that time
+                longest = min(2 * longest, 10)
         process.stdin.close()
     assert path.exists()
     assert [p for p in tmp_path.iterdir() if p.suffix == ".safetensors" and p != path] == []
