@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.axis_pooling import channels_last_view
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice
+from attnzoo_vision.ops.compiling import compiled_for_cpu, kept_sigmoid
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.tokens import convolve_pixels
 
@@ -74,6 +75,9 @@ class BAM(nn.Module):
         return y_nhwc.permute(0, 3, 1, 2)
 
     def _spatial(self, x_nchw: Tensor) -> Tensor:
+        if not compiled_for_cpu(x_nchw):
+            whole_n1hw: Tensor = self.spatial(x_nchw)
+            return whole_n1hw
         y_nchw = x_nchw
         for layer in self.spatial:
             y_nchw = convolve_pixels(layer, y_nchw) if isinstance(layer, nn.Conv2d) else layer(y_nchw)
@@ -82,6 +86,6 @@ class BAM(nn.Module):
     def _weighted(self, x: Tensor, channel: Tensor, spatial: Tensor) -> Tensor:
         answer = channel * spatial if self.combine == "product" else channel + spatial
         if torch.is_grad_enabled() or answer.dtype != x.dtype:
-            return torch.addcmul(x, x, torch.sigmoid(answer).to(x.dtype))
+            return torch.addcmul(x, x, kept_sigmoid(answer).to(x.dtype))
         weight = answer.sigmoid_()
         return torch.addcmul(x, x, weight, out=weight) if not torch.compiler.is_compiling() else x + x * weight

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows
 from attnzoo_vision.ops.checks import check_at_least, check_odd
 
@@ -50,7 +51,7 @@ class MLCA(nn.Module):
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``whole``, ``(N, C, 1, 1)``, and ``local``, ``(N, C, S, S)`` with S = ``local_size``."""
         n, c = x_nchw.shape[:2]
-        regions_ncss = F.adaptive_avg_pool2d(x_nchw, self.local_size)
+        regions_ncss = adaptive_mean(x_nchw, self.local_size)
         sequence_nl = regions_ncss.flatten(2).transpose(1, 2).reshape(n, -1)
         local_nsc = _filter(sequence_nl, self.local).view(n, -1, c)
         local_ncss = local_nsc.transpose(1, 2).reshape(n, c, self.local_size, self.local_size)

@@ -42,3 +42,31 @@ def _settle_gradient(_ctx: Any, grad: Tensor) -> Tensor:
 
 
 _settle.register_autograd(_settle_gradient)
+
+
+def kept_sigmoid(x: Tensor) -> Tensor:
+    """Return ``sigmoid(x)``, of which the gradient needs the result, where a compiler takes the exponentials again."""
+    y: Tensor = _sigmoid(x) if compiled_for_cpu(x) and torch.is_grad_enabled() else torch.sigmoid(x)
+    return y
+
+
+@torch.library.custom_op("attnzoo_vision::sigmoid", mutates_args=())
+def _sigmoid(x: Tensor) -> Tensor:
+    return torch.sigmoid(x)
+
+
+@_sigmoid.register_fake
+def _sigmoid_like(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _sigmoid_gradient(ctx: Any, grad: Tensor) -> Tensor:
+    y: Tensor = ctx.saved_tensors[0]
+    return grad * (y * (1 - y))
+
+
+def _save_output(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(output)
+
+
+_sigmoid.register_autograd(_sigmoid_gradient, setup_context=_save_output)

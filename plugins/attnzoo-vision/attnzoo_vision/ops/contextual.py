@@ -37,7 +37,7 @@ class Fusion(nn.Module):
 
     def weights(self, first_nchw: Tensor, second_nchw: Tensor) -> Tensor:
         """Return the two weights of each channel, ``(N, C, 2)``."""
-        mean_nc = global_mean(first_nchw + second_nchw)
+        mean_nc = global_mean(first_nchw) + global_mean(second_nchw)
         hidden_nr = torch.relu(self.norm(self.squeeze(mean_nc)))
         return torch.softmax(self.excite(hidden_nr).unflatten(1, (-1, 2)), dim=2)
 

@@ -1,10 +1,12 @@
 """Pooling over all pixels, each in the form that is quickest for the layout and the mode."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnzoo_vision.ops.compiling import compiled_for_cpu
+from attnzoo_vision.ops.compiling import compiled_for_cpu, settled
 
 
 def global_mean(x_nchw: Tensor) -> Tensor:
@@ -13,28 +15,39 @@ def global_mean(x_nchw: Tensor) -> Tensor:
     A sum divided by a number has a view as its gradient where ``mean`` writes a whole map; half precision keeps
     ``mean``, whose sum cannot overflow.
     """
-    height, width = x_nchw.shape[-2:]
-    trained = torch.is_grad_enabled() and x_nchw.requires_grad
-    if not trained and is_channels_last(x_nchw) and not torch.compiler.is_exporting():
-        return _mean_operator(x_nchw) if compiled_for_cpu(x_nchw) else _mean_by_pooling(x_nchw)
-    if x_nchw.dtype is not torch.float16 and (trained or torch.compiler.is_compiling()):
-        return x_nchw.sum(dim=(2, 3)) / (height * width)
+    if compiled_for_cpu(x_nchw):
+        mean_nc: Tensor = _mean_operator(x_nchw)
+        return mean_nc
+    if torch.is_grad_enabled() and x_nchw.requires_grad and x_nchw.dtype is not torch.float16:
+        return x_nchw.sum(dim=(2, 3)) / (x_nchw.shape[2] * x_nchw.shape[3])
+    return x_nchw.mean(dim=(2, 3)) if torch.compiler.is_compiling() else _mean(x_nchw)
+
+
+def _mean(x_nchw: Tensor) -> Tensor:
+    if is_channels_last(x_nchw):
+        return F.avg_pool2d(x_nchw, x_nchw.shape[2:]).flatten(1)
     return x_nchw.mean(dim=(2, 3))
 
 
-def _mean_by_pooling(x_nchw: Tensor) -> Tensor:
-    return F.avg_pool2d(x_nchw, x_nchw.shape[2:]).flatten(1)
-
-
-# as an operator of torch it stays what it is; a compiler would read every line of memory twice
-_mean_operator = torch.library.custom_op(
-    "attnzoo_vision::mean_by_pooling", _mean_by_pooling, mutates_args=(), device_types="cpu"
-)
+# as an operator of torch it stays what it is; a compiler would read every line of a channels-last map twice
+_mean_operator = torch.library.custom_op("attnzoo_vision::global_mean", _mean, mutates_args=())
 
 
 @_mean_operator.register_fake
 def _mean_like(x_nchw: Tensor) -> Tensor:
     return x_nchw.new_empty(x_nchw.shape[:2])
+
+
+def _mean_gradient(ctx: Any, grad_nc: Tensor) -> Tensor:
+    pixel_grad_nc: Tensor = settled(grad_nc / (ctx.shape[2] * ctx.shape[3]))
+    return pixel_grad_nc[:, :, None, None].expand(ctx.shape)
+
+
+def _save_shape(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    ctx.shape = inputs[0].shape
+
+
+_mean_operator.register_autograd(_mean_gradient, setup_context=_save_shape)
 
 
 def global_max(x_nchw: Tensor) -> Tensor:

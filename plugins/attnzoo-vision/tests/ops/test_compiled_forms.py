@@ -5,10 +5,11 @@ import torch
 from torch import Tensor, nn
 
 import attnzoo
-from attnzoo_vision.ops import compiling, convolution, pooling, query_blocks, shuffled_gates
+from attnzoo_vision.ops import adaptive_pooling, compiling, convolution, pooling, query_blocks, shuffled_gates
+from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.channel_groups import scale_groups
-from attnzoo_vision.ops.compiling import settled
+from attnzoo_vision.ops.compiling import kept_sigmoid, settled
 from attnzoo_vision.ops.convolution import convolve, convolve_by
 from attnzoo_vision.ops.frames import filter_frames
 from attnzoo_vision.ops.pooling import global_mean
@@ -48,6 +49,17 @@ def image(layout: torch.memory_format, channels: int = 8, size: tuple[int, int] 
 @LAYOUTS
 def test_pixel_means(layout):
     assert_same(global_mean, image(layout))
+
+
+@LAYOUTS
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_means_of_regions(layout, size):
+    assert_same(lambda x: adaptive_mean(x, size), image(layout))
+    assert_same(lambda x: adaptive_mean(x, size), image(layout, 8, (size, size)))
+
+
+def test_sigmoids():
+    assert_same(kept_sigmoid, 10 * image(torch.channels_last))
 
 
 @LAYOUTS
@@ -156,6 +168,8 @@ def test_settled_tensors_and_their_gradients_are_contiguous():
 
 
 OPERATORS = {
+    "adaptive mean": (adaptive_pooling._operator, lambda: (image(torch.channels_last).requires_grad_(), 3)),
+    "sigmoid": (compiling._sigmoid, lambda: (image(torch.channels_last).requires_grad_(),)),
     "shuffled gates": (
         shuffled_gates._operator,
         lambda: (
@@ -165,7 +179,7 @@ OPERATORS = {
             1e-5,
         ),
     ),
-    "mean": (pooling._mean_operator, lambda: (image(torch.channels_last),)),
+    "mean": (pooling._mean_operator, lambda: (image(torch.channels_last).requires_grad_(),)),
     "settle": (compiling._settle, lambda: (torch.randn(3, 4, 5).transpose(1, 2).requires_grad_(),)),
     "convolve": (
         convolution._operator,

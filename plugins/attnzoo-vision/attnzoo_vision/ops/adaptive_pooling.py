@@ -1,0 +1,50 @@
+"""Adaptive mean pooling, which compilers take apart into windows of unequal sizes."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnzoo_vision.ops.compiling import compiled_for_cpu
+
+
+def adaptive_mean(x_nchw: Tensor, size: int) -> Tensor:
+    """Return ``F.adaptive_avg_pool2d(x, size)``, ``(N, C, size, size)``."""
+    y_ncss: Tensor = (_operator if compiled_for_cpu(x_nchw) else F.adaptive_avg_pool2d)(x_nchw, size)
+    return y_ncss
+
+
+@torch.library.custom_op("attnzoo_vision::adaptive_mean", mutates_args=())
+def _operator(x_nchw: Tensor, size: int) -> Tensor:
+    y_ncss = F.adaptive_avg_pool2d(x_nchw, size)
+    return y_ncss.clone() if y_ncss.data_ptr() == x_nchw.data_ptr() else y_ncss
+
+
+@torch.library.custom_op("attnzoo_vision::adaptive_mean_backward", mutates_args=())
+def _backward_operator(grad_ncss: Tensor, x_nchw: Tensor) -> Tensor:
+    grad_nchw: Tensor = torch.ops.aten._adaptive_avg_pool2d_backward(grad_ncss, x_nchw)
+    return grad_nchw
+
+
+@_operator.register_fake
+def _output_like(x_nchw: Tensor, size: int) -> Tensor:
+    return F.adaptive_avg_pool2d(x_nchw, size)
+
+
+@_backward_operator.register_fake
+def _grad_like(grad_ncss: Tensor, x_nchw: Tensor) -> Tensor:
+    grad_nchw: Tensor = torch.ops.aten._adaptive_avg_pool2d_backward(grad_ncss, x_nchw)
+    return grad_nchw
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0])
+
+
+def _gradient(ctx: Any, grad_ncss: Tensor) -> tuple[Tensor, None]:
+    grad_nchw: Tensor = _backward_operator(grad_ncss, ctx.saved_tensors[0])
+    return grad_nchw, None
+
+
+_operator.register_autograd(_gradient, setup_context=_save)
