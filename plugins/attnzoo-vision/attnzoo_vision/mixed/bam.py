@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.axis_pooling import channels_last_view
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice
-from attnzoo_vision.ops.compiling import compiled_for_cpu, kept_sigmoid
+from attnzoo_vision.ops.compiling import kept_sigmoid
+from attnzoo_vision.ops.convolution import convolve_through
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.tokens import convolve_pixels
 
 
 class BAM(nn.Module):
@@ -63,25 +63,19 @@ class BAM(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the answers to be combined: ``channel``, ``(N, C, 1, 1)``, and ``spatial``, ``(N, 1, H, W)``."""
-        return {"channel": self.channel(global_mean(x_nchw))[:, :, None, None], "spatial": self._spatial(x_nchw)}
+        return {
+            "channel": self.channel(global_mean(x_nchw))[:, :, None, None],
+            "spatial": convolve_through(self.spatial, x_nchw),
+        }
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus its product with the weights."""
-        channel_nc, spatial_n1hw = self.channel(global_mean(x_nchw)), self._spatial(x_nchw)
+        channel_nc, spatial_n1hw = self.channel(global_mean(x_nchw)), convolve_through(self.spatial, x_nchw)
         x_nhwc = channels_last_view(x_nchw)
         if x_nhwc is None:
             return self._weighted(x_nchw, channel_nc[:, :, None, None], spatial_n1hw)
         y_nhwc = self._weighted(x_nhwc, channel_nc[:, None, None, :], spatial_n1hw.permute(0, 2, 3, 1))
         return y_nhwc.permute(0, 3, 1, 2)
-
-    def _spatial(self, x_nchw: Tensor) -> Tensor:
-        if not compiled_for_cpu(x_nchw):
-            whole_n1hw: Tensor = self.spatial(x_nchw)
-            return whole_n1hw
-        y_nchw = x_nchw
-        for layer in self.spatial:
-            y_nchw = convolve_pixels(layer, y_nchw) if isinstance(layer, nn.Conv2d) else layer(y_nchw)
-        return y_nchw
 
     def _weighted(self, x: Tensor, channel: Tensor, spatial: Tensor) -> Tensor:
         answer = channel * spatial if self.combine == "product" else channel + spatial

@@ -1,11 +1,11 @@
 """GAM: a weight for each element from its pixel's channels, then one from its neighbourhood; nothing is pooled."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_odd
+from attnzoo_vision.ops.convolution import convolve_by, convolve_through
 from attnzoo_vision.ops.rectify import rectify
 
 
@@ -56,12 +56,15 @@ class GAM(nn.Module):
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``channel`` and ``spatial``, both ``(N, C, H, W)``."""
         channel_nchw = self._channel_weight(x_nchw)
-        return {"channel": channel_nchw, "spatial": torch.sigmoid(self.spatial(x_nchw * channel_nchw))}
+        return {
+            "channel": channel_nchw,
+            "spatial": torch.sigmoid(convolve_through(self.spatial, x_nchw * channel_nchw)),
+        }
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, scaled by both weights."""
         scaled_nchw = x_nchw * self._channel_weight(x_nchw)
-        return scaled_nchw * torch.sigmoid(self.spatial(scaled_nchw))
+        return scaled_nchw * torch.sigmoid(convolve_through(self.spatial, scaled_nchw))
 
     def _channel_weight(self, x_nchw: Tensor) -> Tensor:
         hidden_nrhw = rectify(_at_each_pixel(self.squeeze, x_nchw))
@@ -71,4 +74,4 @@ class GAM(nn.Module):
 
 def _at_each_pixel(layer: nn.Linear, x_nchw: Tensor) -> Tensor:
     """Return ``layer`` applied to the channels of each pixel, as a 1x1 convolution, which needs no permuted copy."""
-    return F.conv2d(x_nchw, layer.weight[:, :, None, None], layer.bias)
+    return convolve_by(x_nchw, layer.weight[:, :, None, None], layer.bias)

@@ -1,7 +1,7 @@
 """Convolutions that a compiler for a CPU leaves as they are, and the whole map in its layout.
 
 One convolution in a graph, be it of a plane or of a strip, makes the compiler copy all maps around it to channels-last.
-As an operator of torch it is not seen. Blocks whose work is in their convolutions use those of torch.
+As an operator of torch it is not seen.
 """
 
 from typing import Any
@@ -13,13 +13,24 @@ from attnzoo_vision.ops.compiling import compiled_for_cpu
 
 
 def convolve(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
-    """Return ``layer(x)``, for a layer with padding by zeros, given in numbers."""
-    if compiled_for_cpu(x):
+    """Return ``layer(x)``."""
+    plain = type(layer) in (nn.Conv1d, nn.Conv2d) and layer.padding_mode == "zeros" and isinstance(layer.padding, tuple)
+    if plain and compiled_for_cpu(x):
         sizes = (list(layer.stride), [int(p) for p in layer.padding], list(layer.dilation))
         y: Tensor = _operator(x, layer.weight, layer.bias, *sizes, layer.groups)
     else:
         y = layer(x)
     return y
+
+
+def convolve_through(layers: nn.Sequential, x_nchw: Tensor) -> Tensor:
+    """Return ``layers(x)``, its convolutions by :func:`convolve`."""
+    if not compiled_for_cpu(x_nchw):
+        y: Tensor = layers(x_nchw)
+        return y
+    for layer in layers:
+        x_nchw = convolve(layer, x_nchw) if isinstance(layer, nn.Conv2d) else layer(x_nchw)
+    return x_nchw
 
 
 def convolve_by(x_nchw: Tensor, weight_oikk: Tensor, bias_o: Tensor | None = None) -> Tensor:

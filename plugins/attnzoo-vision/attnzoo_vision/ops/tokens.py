@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.compiling import compiled_for_cpu
+from attnzoo_vision.ops.convolution import convolve
 
 
 def as_tokens(x_ncs: Tensor) -> Tensor:
@@ -52,15 +53,11 @@ def project_back(y_nld: Tensor, weight_cd: Tensor, bias_c: Tensor | None, like_n
 
 
 def convolve_pixels(conv: nn.Conv2d, x_nchw: Tensor) -> Tensor:
-    """Return ``conv(x_nchw)``; a 1x1 convolution compiled for a CPU is a product, which keeps the layout of the map.
-
-    The compiler copies the input of every convolution to channels-last.
-    """
-    plain = type(conv) is nn.Conv2d and conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1
-    if not plain or conv.padding != (0, 0) or not compiled_for_cpu(x_nchw):
-        y_nchw: Tensor = conv(x_nchw)
-        return y_nchw
-    return project_back(as_tokens(x_nchw), conv.weight.flatten(1), conv.bias, x_nchw)
+    """Return :func:`~attnzoo_vision.ops.convolution.convolve`; one plane by 1x1 is a product, of quicker gradient."""
+    single = conv.kernel_size == conv.stride == (1, 1) and conv.out_channels == conv.groups == 1
+    if single and conv.padding == (0, 0) and torch.is_grad_enabled() and compiled_for_cpu(x_nchw):
+        return project_back(as_tokens(x_nchw), conv.weight.flatten(1), conv.bias, x_nchw)
+    return convolve(conv, x_nchw)
 
 
 def _few(x_nlc: Tensor, weight_oc: Tensor) -> bool:

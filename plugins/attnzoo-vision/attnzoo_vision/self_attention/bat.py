@@ -102,7 +102,7 @@ def _mix(x_nrhw: Tensor, rows_ngss: Tensor, columns_ngss: Tensor) -> Tensor:
     groups, size = rows_ngss.shape[1:3]
     blocks_ngdsl = x_nrhw.reshape(samples, groups, -1, size, height // size * width)
     mixed_ngdsl = torch.matmul(rows_ngss.unsqueeze(2), blocks_ngdsl)
-    narrow = width // size < _WIDE and not torch.compiler.is_compiling()
+    narrow = width // size < _WIDE and not torch.compiler.is_exporting()
     if narrow:  # a product by one W x W matrix a group is quicker than many by small ones
         eye_tt = torch.eye(width // size, dtype=columns_ngss.dtype, device=columns_ngss.device)
         columns_ngww = torch.einsum("ngij,ab->ngiajb", columns_ngss, eye_tt).reshape(samples, groups, width, width)
