@@ -14,13 +14,19 @@ from attnzoo_vision.ops.compiling import compiled_for_cpu
 
 def convolve(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     """Return ``layer(x)``."""
-    plain = type(layer) in (nn.Conv1d, nn.Conv2d) and layer.padding_mode == "zeros" and isinstance(layer.padding, tuple)
-    if plain and compiled_for_cpu(x):
+    if compiled_for_cpu(x) and is_untouched(layer) and isinstance(layer.padding, tuple):
         sizes = (list(layer.stride), [int(p) for p in layer.padding], list(layer.dilation))
         y: Tensor = _operator(x, layer.weight, layer.bias, *sizes, layer.groups)
     else:
         y = layer(x)
     return y
+
+
+def is_untouched(layer: nn.Module) -> bool:
+    """Say whether the weights of a convolution tell all: it is torch's own, pads by zeros, and nothing hooks to it."""
+    if type(layer) not in (nn.Conv1d, nn.Conv2d) or layer._forward_hooks or layer._forward_pre_hooks:
+        return False
+    return layer.padding_mode == "zeros"
 
 
 def convolve_through(layers: nn.Sequential, x_nchw: Tensor) -> Tensor:

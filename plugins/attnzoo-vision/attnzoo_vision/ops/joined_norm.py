@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from attnzoo_vision.ops.convolution import is_untouched
 from attnzoo_vision.ops.tokens import convolve_pixels
 
 
@@ -33,7 +34,7 @@ def _joined(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> bool:
         return False
     if conv.weight.numel() > x_nchw.shape[0] * conv.out_channels * x_nchw.shape[2] * x_nchw.shape[3]:
         return False
-    touched = type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or norm.running_mean is None
-    hooked = any((conv._forward_hooks, conv._forward_pre_hooks, norm._forward_hooks, norm._forward_pre_hooks))
+    touched = not is_untouched(conv) or norm.running_mean is None
+    hooked = norm._forward_hooks or norm._forward_pre_hooks
     full = x_nchw.dtype in (torch.float32, torch.float64) and conv.weight.dtype == norm.weight.dtype == x_nchw.dtype
     return full and not (norm.training or touched or hooked)

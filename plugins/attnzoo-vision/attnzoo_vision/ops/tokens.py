@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.compiling import compiled_for_cpu
-from attnzoo_vision.ops.convolution import convolve
+from attnzoo_vision.ops.convolution import convolve, is_untouched
 
 
 def as_tokens(x_ncs: Tensor) -> Tensor:
@@ -54,10 +53,14 @@ def project_back(y_nld: Tensor, weight_cd: Tensor, bias_c: Tensor | None, like_n
 
 def convolve_pixels(conv: nn.Conv2d, x_nchw: Tensor) -> Tensor:
     """Return :func:`~attnzoo_vision.ops.convolution.convolve`; one plane by 1x1 is a product, of quicker gradient."""
-    single = conv.kernel_size == conv.stride == (1, 1) and conv.out_channels == conv.groups == 1
-    if single and conv.padding == (0, 0) and torch.is_grad_enabled() and compiled_for_cpu(x_nchw):
+    if torch.is_grad_enabled() and x_nchw.device.type == "cpu" and is_untouched(conv) and _makes_plane(conv):
         return project_back(as_tokens(x_nchw), conv.weight.flatten(1), conv.bias, x_nchw)
     return convolve(conv, x_nchw)
+
+
+def _makes_plane(conv: nn.Conv2d) -> bool:
+    single = conv.kernel_size == conv.stride == (1, 1) and conv.out_channels == conv.groups == 1
+    return single and conv.padding == (0, 0) and not torch.compiler.is_exporting()
 
 
 def _few(x_nlc: Tensor, weight_oc: Tensor) -> bool:

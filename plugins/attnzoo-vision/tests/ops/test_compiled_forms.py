@@ -105,6 +105,21 @@ def test_other_convolutions_are_left_alone_by_the_product(options):
     assert_same(lambda x: convolve_pixels(layer, x), image(torch.contiguous_format))
 
 
+class Twice(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("planes", [1, 2])
+def test_layers_of_other_kinds_and_hooked_ones_are_called(planes):
+    other, hooked = Twice(8, planes, 1), nn.Conv2d(8, planes, 1)
+    hooked.register_forward_hook(lambda layer, inputs, output: 3 * output)
+    x = image(torch.contiguous_format).requires_grad_()
+    for layer in (other, hooked):
+        for function in (convolve, convolve_pixels, compiled(convolve), compiled(convolve_pixels)):
+            torch.testing.assert_close(function(layer, x), layer(x))
+
+
 def test_convolutions_of_strips():
     layer = nn.Conv1d(8, 8, 7, padding=3, groups=8, bias=False)
     assert_same(lambda x: convolve(layer, x), torch.randn(4, 8, 9))
