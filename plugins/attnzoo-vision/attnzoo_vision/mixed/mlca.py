@@ -63,8 +63,8 @@ class MLCA(nn.Module):
         h, w = x_nchw.shape[2:]
         weights = self.attention(x_nchw)
         mixed_ncss = torch.lerp(weights["whole"].expand_as(weights["local"]), weights["local"], self.local_weight)
-        large = h * w > _LARGE * self.local_size**2 and x_nchw.is_contiguous()
-        if large and not torch.compiler.is_exporting() and not torch.is_autocast_enabled(x_nchw.device.type):
+        large = h * w > _LARGE * self.local_size**2 and x_nchw.is_contiguous() and x_nchw.device.type == "cpu"
+        if large and not torch.compiler.is_exporting() and not torch.is_autocast_enabled("cpu"):
             return x_nchw * _spread(mixed_ncss, h, w)
         return x_nchw * F.adaptive_avg_pool2d(mixed_ncss, (h, w))
 

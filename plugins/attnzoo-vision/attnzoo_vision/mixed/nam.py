@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 
 
@@ -32,7 +31,7 @@ class NAM(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         check_at_least("NAM", 1, channels=channels)
-        self.norm = BatchNorm2d(channels)
+        self.norm = nn.BatchNorm2d(channels)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weight of every element, ``element``: ``(N, C, H, W)``. In training it updates no statistics."""

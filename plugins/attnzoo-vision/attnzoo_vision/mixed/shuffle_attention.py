@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.axis_pooling import mean_over
 from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.compiling import compiled_for_cpu
 from attnzoo_vision.ops.pooling import is_channels_last
 from attnzoo_vision.ops.shuffled_gates import shuffled_gates
 
@@ -60,7 +61,7 @@ class ShuffleAttention(nn.Module):
         """Return the weighted channels of ``x_nchw``, shuffled."""
         if not is_channels_last(x_nchw):
             return self._shuffled(x_nchw)
-        own = not torch.compiler.is_exporting() and not torch.is_autocast_enabled("cpu")
+        own = compiled_for_cpu(x_nchw) if torch.compiler.is_compiling() else not torch.is_autocast_enabled("cpu")
         if own and x_nchw.device.type == "cpu" and x_nchw.dtype in (torch.float32, torch.float64):
             affine = (self.channel_weight, self.channel_bias, *self._pixel_affine())
             return shuffled_gates(x_nchw, affine, self.groups, self.norm.eps)

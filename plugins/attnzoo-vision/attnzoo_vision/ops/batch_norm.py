@@ -28,7 +28,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         if input.numel() == input.shape[1]:
             return _with_running_statistics(self, input)
-        plain = input.dtype == torch.float32 and self.affine and self.track_running_stats
+        plain = input.dtype == torch.float32 and self.affine and self.track_running_stats and input.numel() > 0
         if plain and self.momentum is not None and compiled_for_cpu(input):
             return _compiled(self, input, self.momentum)
         return super().forward(input)

@@ -10,10 +10,13 @@ from torch import Tensor
 
 
 def compiled_for_cpu(x: Tensor) -> bool:
-    """Say whether ``torch.compile`` reads this for a CPU, and nothing is exported, nor are types changed on the way."""
+    """Say whether ``torch.compile`` reads this for a CPU.
+
+    False for exports, under autocast, and inside ``torch.func``, whose transforms operators of our own do not know.
+    """
     if not torch.compiler.is_compiling() or torch.compiler.is_exporting() or x.device.type != "cpu":
         return False
-    return not torch.is_autocast_enabled("cpu")
+    return not torch.is_autocast_enabled("cpu") and not torch._C._are_functorch_transforms_active()
 
 
 def settled(x: Tensor) -> Tensor:

@@ -48,8 +48,7 @@ def convolve_by(x_nchw: Tensor, weight_oikk: Tensor, bias_o: Tensor | None = Non
     return torch.conv2d(x_nchw, weight_oikk, bias_o, padding=padding)
 
 
-@torch.library.custom_op("attnzoo_vision::convolve", mutates_args=())
-def _operator(
+def _convolution(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -61,8 +60,7 @@ def _operator(
     return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups)
 
 
-@torch.library.custom_op("attnzoo_vision::convolve_backward", mutates_args=())
-def _backward_operator(
+def _gradients(
     grad: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -74,28 +72,14 @@ def _backward_operator(
 ) -> list[Tensor]:
     sizes = ([weight.shape[0]], stride, padding, dilation, False, [0] * len(stride), groups)
     grads = torch.ops.aten.convolution_backward(grad, x, weight, *sizes, wanted)
-    return [grad for grad, has in zip(grads, wanted, strict=True) if has]
+    return [one for one, has in zip(grads, wanted, strict=True) if has]
 
 
-@_operator.register_fake
-def _output_like(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-) -> Tensor:
-    return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups)
-
-
-@_backward_operator.register_fake
-def _grads_like(grad: Tensor, x: Tensor, weight: Tensor, *others: Any) -> list[Tensor]:
-    *sizes, groups, wanted = others
-    full = ([weight.shape[0]], *sizes, False, [0] * len(sizes[0]), groups)
-    grads = torch.ops.aten.convolution_backward(grad, x, weight, *full, wanted)
-    return [grad for grad, has in zip(grads, wanted, strict=True) if has]
+# fake tensors tell the shapes by the same calls
+_operator = torch.library.custom_op("attnzoo_vision::convolve", _convolution, mutates_args=())
+_operator.register_fake(_convolution)
+_backward_operator = torch.library.custom_op("attnzoo_vision::convolve_backward", _gradients, mutates_args=())
+_backward_operator.register_fake(_gradients)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -27,7 +27,7 @@ def to_clips(x_fchw: Tensor, num_frames: int, name: str) -> Tensor:
 def filter_frames(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
     """Return the correlation along time of ``x_ntchw`` with ``taps``, frames before and behind the clip being zero.
 
-    Tap ``k`` multiplies the frame ``k - len(taps) // 2`` steps later and has a shape that broadcasts to
+    Tap ``k`` multiplies the frame ``k - len(taps) // 2`` steps later and has a shape of five axes that broadcasts to
     ``(N, T, C, H, W)``. Sums of shifted frames need no transposed copy of the clip, as a convolution along time does.
     """
     if torch.compiler.is_compiling():

@@ -30,7 +30,9 @@ def conv_and_norm(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> Tensor:
 
 def _joined(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> bool:
     """Say whether the two can be one: plain eager inference in full precision, with nothing hooked to either."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(x_nchw.device.type):
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x_nchw.device.type not in ("cpu", "cuda"):
+        return False
+    if torch.is_autocast_enabled(x_nchw.device.type):
         return False
     if conv.weight.numel() > x_nchw.shape[0] * conv.out_channels * x_nchw.shape[2] * x_nchw.shape[3]:
         return False

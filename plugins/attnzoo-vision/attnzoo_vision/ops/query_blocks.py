@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnzoo_vision.ops.compiling import compiled_for_cpu
+
 Saved = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor]  # query, key, value, row, column, output
 
 _BLOCK = 1 << 20  # weights of a block: few enough for a cache, enough that the values are seldom read again
@@ -29,7 +31,9 @@ def many_weights(query_ngld: Tensor, key_ngmd: Tensor) -> bool:
 
 
 def _usable(query: Tensor) -> bool:
-    if torch.compiler.is_exporting() or query.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    if query.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    if torch.compiler.is_compiling() and not compiled_for_cpu(query):
         return False
     return query.dtype in (torch.float32, torch.float64) and query.shape[0] > 0
 

@@ -9,7 +9,7 @@ from attnzoo_vision.ops.compiling import compiled_for_cpu
 
 
 def rectify(x: Tensor) -> Tensor:
-    """Return ``relu(x)``."""
+    """Return ``relu(x)``; compiled, an infinite gradient becomes NaN, not 0, where the output is 0."""
     if torch.is_grad_enabled() and compiled_for_cpu(x):
         y: Tensor = _Rectify.apply(x)  # type: ignore[no-untyped-call]
         return y

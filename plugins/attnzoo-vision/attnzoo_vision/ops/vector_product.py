@@ -9,7 +9,7 @@ from attnzoo_vision.ops.compiling import compiled_for_cpu
 def vector_product(a_nij: Tensor, b_njk: Tensor) -> Tensor:
     """Return ``torch.bmm(a, b)`` where I or K is 1: with a summand, a compiler for a CPU leaves it to the library.
 
-    Without one it writes the product out as sums that read the matrix against its grain.
+    Without one it writes the product out as sums that read the matrix against its grain (torch 2.13 and 2.14).
     """
     if compiled_for_cpu(b_njk):
         return torch.baddbmm(a_nij.new_zeros(1), a_nij, b_njk)

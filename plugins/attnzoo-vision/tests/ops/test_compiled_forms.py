@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import attnzoo
 from attnzoo_vision.ops import adaptive_pooling, compiling, convolution, pooling, query_blocks, shuffled_gates
@@ -237,3 +238,39 @@ def test_autocast_and_the_compiler_go_together(name):
     block = attnzoo.create(name, **({} if name == "triplet-attention" else {"channels": 64}))
     with torch.autocast("cpu", torch.bfloat16):
         assert compiled(block)(image(torch.channels_last, 64)).isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own, in forward mode
+@pytest.mark.parametrize("name", ["se", "bam"])
+def test_transforms_of_functions_are_compiled_from_plain_forms(name):
+    block, x = attnzoo.create(name, channels=32).eval(), image(torch.channels_last, 32)
+
+    def slope(x):
+        return torch.func.jvp(block, (x,), (torch.ones_like(x),))[1]
+
+    def gradient(x):
+        return torch.func.grad(lambda x: block(x).square().sum())(x)
+
+    for function in (slope, gradient) if name == "se" else (gradient,):  # torch has no jvp of the others
+        torch.testing.assert_close(compiled(function)(x), function(x), rtol=1e-4, atol=1e-5)
+
+
+def test_pruned_layers_are_masked_anew_when_compiled():
+    block, x = attnzoo.create("scse", channels=32).train(), image(torch.contiguous_format, 32)
+    prune.l1_unstructured(block.spatial, "weight", 0.5)
+    block(x)
+    function = compiled(block)
+    with torch.no_grad():
+        block.spatial.weight_orig.mul_(3)
+    torch.testing.assert_close(function(x), block(x))
+
+
+def test_an_empty_batch_leaves_the_statistics():
+    norm = BatchNorm2d(8)
+    compiled(norm)(torch.randn(0, 8, 5, 6))
+    assert all(buffer.isfinite().all() for buffer in norm.buffers())
+
+
+def test_large_maps_pass_on_the_meta_device():
+    block = attnzoo.create("mlca", channels=16).to("meta")
+    assert block(torch.empty(2, 16, 32, 32, device="meta")).shape == (2, 16, 32, 32)
