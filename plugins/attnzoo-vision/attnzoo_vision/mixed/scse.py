@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.tokens import convolve_pixels
 
 
 class SCSE(nn.Module):
@@ -48,7 +48,7 @@ class SCSE(nn.Module):
         """Return the weights ``channel``, ``(N, C, 1, 1)``, and ``spatial``, ``(N, 1, H, W)``."""
         hidden_nr = torch.relu(self.squeeze(global_mean(x_nchw)))
         channel_nc11 = torch.sigmoid(self.excite(hidden_nr))[:, :, None, None]
-        return {"channel": channel_nc11, "spatial": torch.sigmoid(convolve_pixels(self.spatial, x_nchw))}
+        return {"channel": channel_nc11, "spatial": torch.sigmoid(convolve(self.spatial, x_nchw))}
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the larger (or the sum) of the two scaled maps."""

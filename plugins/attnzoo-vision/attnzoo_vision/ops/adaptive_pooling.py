@@ -11,31 +11,24 @@ from attnzoo_vision.ops.compiling import compiled_for_cpu
 
 def adaptive_mean(x_nchw: Tensor, size: int) -> Tensor:
     """Return ``F.adaptive_avg_pool2d(x, size)``, ``(N, C, size, size)``."""
-    y_ncss: Tensor = (_operator if compiled_for_cpu(x_nchw) else F.adaptive_avg_pool2d)(x_nchw, size)
+    y_ncss: Tensor = (_operator if compiled_for_cpu(x_nchw) else _mean)(x_nchw, size)
     return y_ncss
 
 
-@torch.library.custom_op("attnzoo_vision::adaptive_mean", mutates_args=())
-def _operator(x_nchw: Tensor, size: int) -> Tensor:
-    y_ncss = F.adaptive_avg_pool2d(x_nchw, size)
-    return y_ncss.clone() if y_ncss.data_ptr() == x_nchw.data_ptr() else y_ncss
-
-
-@torch.library.custom_op("attnzoo_vision::adaptive_mean_backward", mutates_args=())
-def _backward_operator(grad_ncss: Tensor, x_nchw: Tensor) -> Tensor:
-    grad_nchw: Tensor = torch.ops.aten._adaptive_avg_pool2d_backward(grad_ncss, x_nchw)
-    return grad_nchw
-
-
-@_operator.register_fake
-def _output_like(x_nchw: Tensor, size: int) -> Tensor:
+def _mean(x_nchw: Tensor, size: int) -> Tensor:
     return F.adaptive_avg_pool2d(x_nchw, size)
 
 
-@_backward_operator.register_fake
-def _grad_like(grad_ncss: Tensor, x_nchw: Tensor) -> Tensor:
+def _mean_backward(grad_ncss: Tensor, x_nchw: Tensor) -> Tensor:
     grad_nchw: Tensor = torch.ops.aten._adaptive_avg_pool2d_backward(grad_ncss, x_nchw)
     return grad_nchw
+
+
+# fake tensors tell the shapes by the same calls
+_operator = torch.library.custom_op("attnzoo_vision::adaptive_mean", _mean, mutates_args=())
+_operator.register_fake(_mean)
+_backward_operator = torch.library.custom_op("attnzoo_vision::adaptive_mean_backward", _mean_backward, mutates_args=())
+_backward_operator.register_fake(_mean_backward)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.axis_pooling import mean_over
 from attnzoo_vision.ops.compiling import compiled_for_cpu
 
 
@@ -55,9 +56,9 @@ class _TwoSums(torch.autograd.Function):
     def forward(
         ctx: Any, x_nchw: Tensor, weight_c: Tensor, bias_c: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        mean_c = _mean(x_nchw)
+        mean_c = mean_over(x_nchw, (0, 2, 3))
         centred_nchw = x_nchw - mean_c[:, None, None]
-        variance_c = _mean(centred_nchw * centred_nchw)
+        variance_c = mean_over(centred_nchw * centred_nchw, (0, 2, 3))
         inverse_c = torch.rsqrt(variance_c + eps)
         ctx.save_for_backward(x_nchw, mean_c, inverse_c, weight_c)
         ctx.mark_non_differentiable(mean_c, variance_c)
@@ -73,7 +74,3 @@ class _TwoSums(torch.autograd.Function):
         slope_c = product_c * inverse_c / count
         centred_grad_nchw = grad_nchw - (bias_grad_c / count)[:, None, None] - centred_nchw * slope_c[:, None, None]
         return centred_grad_nchw * (inverse_c * weight_c)[:, None, None], product_c, bias_grad_c, None
-
-
-def _mean(x_nchw: Tensor) -> Tensor:
-    return x_nchw.sum((0, 2, 3)) / (x_nchw.numel() // x_nchw.shape[1])

@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attnzoo_vision.ops.convolution import is_untouched
-from attnzoo_vision.ops.tokens import convolve_pixels
+from attnzoo_vision.ops.convolution import convolve, is_untouched
 
 
 def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
@@ -19,7 +18,7 @@ def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
 def conv_and_norm(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> Tensor:
     """Return ``norm(conv(x_nchw))``; in inference the norm joins the weights, if they are fewer than the results."""
     if not _joined(conv, norm, x_nchw):
-        y_nchw: Tensor = norm(convolve_pixels(conv, x_nchw))
+        y_nchw: Tensor = norm(convolve(conv, x_nchw))
         return y_nchw
     scale_o, shift_o = scale_and_shift(norm)
     if conv.bias is not None:

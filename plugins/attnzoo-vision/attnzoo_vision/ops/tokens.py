@@ -6,9 +6,7 @@ both kinds; these helpers choose the matrix product that needs no copy.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-from attnzoo_vision.ops.convolution import convolve, is_untouched
+from torch import Tensor
 
 
 def as_tokens(x_ncs: Tensor) -> Tensor:
@@ -49,18 +47,6 @@ def project_back(y_nld: Tensor, weight_cd: Tensor, bias_c: Tensor | None, like_n
     y_ndl = y_nld.transpose(1, 2)
     y_ncl = torch.bmm(weight_ncd, y_ndl) if bias_c is None else torch.baddbmm(bias_c[:, None], weight_ncd, y_ndl)
     return torch.unflatten(y_ncl, 2, like_ncs.shape[2:])
-
-
-def convolve_pixels(conv: nn.Conv2d, x_nchw: Tensor) -> Tensor:
-    """Return :func:`~attnzoo_vision.ops.convolution.convolve`; one plane by 1x1 is a product, of quicker gradient."""
-    if torch.is_grad_enabled() and x_nchw.device.type == "cpu" and is_untouched(conv) and _makes_plane(conv):
-        return project_back(as_tokens(x_nchw), conv.weight.flatten(1), conv.bias, x_nchw)
-    return convolve(conv, x_nchw)
-
-
-def _makes_plane(conv: nn.Conv2d) -> bool:
-    single = conv.kernel_size == conv.stride == (1, 1) and conv.out_channels == conv.groups == 1
-    return single and conv.padding == (0, 0) and not torch.compiler.is_exporting()
 
 
 def _few(x_nlc: Tensor, weight_oc: Tensor) -> bool:

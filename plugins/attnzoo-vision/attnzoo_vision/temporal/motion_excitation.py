@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.frames import to_clips, window_sums
-from attnzoo_vision.ops.tokens import convolve_pixels, project
+from attnzoo_vision.ops.tokens import project
 
 
 class MotionExcitation(nn.Module):
@@ -73,7 +74,7 @@ class MotionExcitation(nn.Module):
         """Return `window_sums` of the squeezed and normalised frames, ``(N * num_frames, R, 3, 3)``."""
         norm = self.squeeze_norm
         if norm.training or norm.running_mean is None or norm.running_var is None:
-            return window_sums(norm(convolve_pixels(self.squeeze, x_fchw)))
+            return window_sums(norm(convolve(self.squeeze, x_fchw)))
         sums_frkk = self._squeezed(window_sums(x_fchw))
         height, width = x_fchw.shape[2:]
         rows_k = torch.tensor([height - 1, height, height - 1], dtype=sums_frkk.dtype, device=sums_frkk.device)

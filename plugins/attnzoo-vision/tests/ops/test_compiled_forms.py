@@ -17,7 +17,6 @@ from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_logits, weighted_sum
 from attnzoo_vision.ops.rectify import rectify, rectify_
 from attnzoo_vision.ops.strips import pool_strips, scale_by_strips
-from attnzoo_vision.ops.tokens import convolve_pixels
 
 # torch 2.13 warns of its own way to trace a function with a gradient; 2.14 does not
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
@@ -91,11 +90,11 @@ def test_groups_of_channels(layout):
 @pytest.mark.parametrize("bias", [True, False])
 def test_1x1_convolutions(layout, bias):
     layer = nn.Conv2d(8, 3, 1, bias=bias)
-    assert_same(lambda x: convolve_pixels(layer, x), image(layout))
+    assert_same(lambda x: convolve(layer, x), image(layout))
     x = image(layout)
     expected, grads = (
         torch.autograd.grad(form(x).square().sum(), list(layer.parameters()))
-        for form in (layer, compiled(lambda x: convolve_pixels(layer, x)))
+        for form in (layer, compiled(lambda x: convolve(layer, x)))
     )
     torch.testing.assert_close(grads, expected)
 
@@ -103,7 +102,7 @@ def test_1x1_convolutions(layout, bias):
 @pytest.mark.parametrize("options", [{"stride": 2}, {"padding": 1}, {"groups": 4}, {"kernel_size": 3}])
 def test_other_convolutions_are_left_alone_by_the_product(options):
     layer = nn.Conv2d(8, 4, **{"kernel_size": 1, **options})
-    assert_same(lambda x: convolve_pixels(layer, x), image(torch.contiguous_format))
+    assert_same(lambda x: convolve(layer, x), image(torch.contiguous_format))
 
 
 class Twice(nn.Conv2d):
@@ -117,7 +116,7 @@ def test_layers_of_other_kinds_and_hooked_ones_are_called(planes):
     hooked.register_forward_hook(lambda layer, inputs, output: 3 * output)
     x = image(torch.contiguous_format).requires_grad_()
     for layer in (other, hooked):
-        for function in (convolve, convolve_pixels, compiled(convolve), compiled(convolve_pixels)):
+        for function in (convolve, compiled(convolve)):
             torch.testing.assert_close(function(layer, x), layer(x))
 
 
