@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Gate, get_gate
-from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows
+from attnzoo_vision.ops.channel_window import adaptive_kernel_size, filter_channels
 from attnzoo_vision.ops.checks import check_at_least, check_odd
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -52,8 +52,7 @@ class CECA(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
-        window_nck = channel_windows(global_mean(x_nchw), self.kernel_size, circular=True)
-        logit_nc = window_nck @ self.conv.weight.flatten()
+        logit_nc = filter_channels(global_mean(x_nchw), self.conv.weight.flatten(), circular=True)
         if self.conv.bias is not None:
             logit_nc = logit_nc + self.conv.bias
         return self.gate(logit_nc)[:, :, None, None]

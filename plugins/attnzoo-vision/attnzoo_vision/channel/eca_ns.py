@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.channel_window import channel_windows
+from attnzoo_vision.ops.channel_window import filter_channels
 from attnzoo_vision.ops.checks import check_at_least, check_odd
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -45,7 +45,5 @@ class ECANS(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
-        window_nck = channel_windows(global_mean(x_nchw), self.kernel_size)
-        # the same numbers as the convolution of one output, which costs ten times as much
-        logit_nc = (window_nck * self.conv.weight.squeeze(1)).sum(dim=2)
+        logit_nc = filter_channels(global_mean(x_nchw), self.conv.weight.squeeze(1))
         return logit_nc.sigmoid()[:, :, None, None]

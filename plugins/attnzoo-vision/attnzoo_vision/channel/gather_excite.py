@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.compiling import may_specialise
 from attnzoo_vision.ops.pooling import global_mean, mean_max
 
 
@@ -146,7 +146,7 @@ def _gather_convs(channels: int, extent: int, size: Sequence[int] | None, padded
 def _depthwise(conv: nn.Module, x_nchw: Tensor) -> Tensor:
     """Convolve; a kernel that covers the map is a plain sum, which is far quicker and keeps the layout."""
     assert isinstance(conv, nn.Conv2d)
-    covers = not torch.compiler.is_compiling() and x_nchw.shape[2:] == conv.kernel_size and not any(conv.padding)
+    covers = may_specialise(x_nchw) and x_nchw.shape[2:] == conv.kernel_size and not any(conv.padding)
     if not covers:
         y_nchw: Tensor = conv(x_nchw)
         return y_nchw

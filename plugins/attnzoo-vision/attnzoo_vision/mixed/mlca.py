@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
-from attnzoo_vision.ops.channel_window import adaptive_kernel_size, channel_windows
+from attnzoo_vision.ops.channel_window import adaptive_kernel_size, filter_channels
 from attnzoo_vision.ops.checks import check_at_least, check_odd
 
 _LARGE = 8  # pixels for each region from which products are the quicker way to spread the weights
@@ -78,4 +78,4 @@ def _spread(mixed_ncss: Tensor, height: int, width: int) -> Tensor:
 
 def _filter(x_nl: Tensor, layer: nn.Conv1d) -> Tensor:
     """Return the convolution of each row, as products of its windows, which small convolutions are slower than."""
-    return torch.matmul(channel_windows(x_nl, layer.weight.shape[2]), layer.weight.flatten())
+    return filter_channels(x_nl, layer.weight.flatten())

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.compiling import settled
 
 
 class NAM(nn.Module):
@@ -50,7 +51,7 @@ class NAM(nn.Module):
     def _weight(self, x_nchw: Tensor, mean_c: Tensor | None, variance_c: Tensor | None) -> Tensor:
         norm = self.norm
         share_c = norm.weight.detach().abs()
-        share_c = share_c / share_c.sum()
+        share_c = settled(share_c / share_c.sum())
         momentum = 0.0 if norm.momentum is None else norm.momentum
         logits_nchw = F.batch_norm(
             x_nchw, mean_c, variance_c, norm.weight * share_c, norm.bias * share_c, self.training, momentum, norm.eps

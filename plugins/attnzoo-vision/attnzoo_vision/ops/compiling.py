@@ -19,6 +19,11 @@ def compiled_for_cpu(x: Tensor) -> bool:
     return not torch.is_autocast_enabled("cpu") and not torch._C._are_functorch_transforms_active()
 
 
+def may_specialise(x: Tensor) -> bool:
+    """Say whether a form may be chosen by sizes: eagerly, and where ``torch.compile`` reads this for a CPU."""
+    return not torch.compiler.is_compiling() or compiled_for_cpu(x)
+
+
 def settled(x: Tensor) -> Tensor:
     """Return ``x`` contiguous, and its gradient too.
 
@@ -73,3 +78,37 @@ def _save_output(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
 
 
 _sigmoid.register_autograd(_sigmoid_gradient, setup_context=_save_output)
+
+
+def kept_softmax(x: Tensor, dim: int) -> Tensor:
+    """Return ``softmax(x)``, which a compiler takes number by number over short axes and of sums of spread tensors."""
+    y: Tensor = _softmax(x, dim) if compiled_for_cpu(x) else torch.softmax(x, dim=dim)
+    return y
+
+
+@torch.library.custom_op("attnzoo_vision::softmax", mutates_args=())
+def _softmax(x: Tensor, dim: int) -> Tensor:
+    return torch.softmax(x.contiguous(), dim=dim)
+
+
+@torch.library.custom_op("attnzoo_vision::softmax_backward", mutates_args=())
+def _softmax_backward(grad: Tensor, output: Tensor, dim: int) -> Tensor:
+    return torch._softmax_backward_data(grad.contiguous(), output, dim, grad.dtype)
+
+
+@_softmax.register_fake
+@_softmax_backward.register_fake
+def _contiguous_like(x: Tensor, *_: object) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+def _softmax_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    return _softmax_backward(grad, ctx.saved_tensors[0], ctx.dim), None
+
+
+def _save_softmax(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+    ctx.dim = inputs[1]
+    ctx.save_for_backward(output)
+
+
+_softmax.register_autograd(_softmax_gradient, setup_context=_save_softmax)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.compiling import compiled_for_cpu
+from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.tokens import as_tokens, project_back
 
 
@@ -27,11 +28,13 @@ def convolve(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     return y
 
 
-def is_untouched(layer: nn.Module) -> bool:
+def is_untouched(layer: nn.Conv1d | nn.Conv2d) -> bool:
     """Say whether the weights of a convolution tell all: it is torch's own, pads by zeros, and nothing hooks to it."""
-    if type(layer) not in (nn.Conv1d, nn.Conv2d) or layer._forward_hooks or layer._forward_pre_hooks:
-        return False
-    return layer.padding_mode == "zeros"
+    return type(layer) in (nn.Conv1d, nn.Conv2d) and layer.padding_mode == "zeros" and not _is_hooked(layer)
+
+
+def _is_hooked(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _makes_plane(layer: nn.Conv1d | nn.Conv2d) -> bool:
@@ -40,22 +43,29 @@ def _makes_plane(layer: nn.Conv1d | nn.Conv2d) -> bool:
 
 
 def convolve_through(layers: nn.Sequential, x_nchw: Tensor) -> Tensor:
-    """Return ``layers(x)``, its convolutions by :func:`convolve`."""
+    """Return ``layers(x)``, its convolutions by :func:`convolve`, its ReLUs by :func:`rectify`."""
     if not compiled_for_cpu(x_nchw):
         y: Tensor = layers(x_nchw)
         return y
     for layer in layers:
-        x_nchw = convolve(layer, x_nchw) if isinstance(layer, nn.Conv2d) else layer(x_nchw)
+        if isinstance(layer, nn.Conv2d):
+            x_nchw = convolve(layer, x_nchw)
+        elif type(layer) is nn.ReLU and not _is_hooked(layer):
+            x_nchw = rectify(x_nchw)
+        else:
+            x_nchw = layer(x_nchw)
     return x_nchw
 
 
-def convolve_by(x_nchw: Tensor, weight_oikk: Tensor, bias_o: Tensor | None = None) -> Tensor:
-    """Return the convolution by an odd kernel that keeps the size."""
-    padding = weight_oikk.shape[-1] // 2
-    if compiled_for_cpu(x_nchw):
-        y_nohw: Tensor = _operator(x_nchw, weight_oikk, bias_o, [1, 1], [padding, padding], [1, 1], 1)
-        return y_nohw
-    return torch.conv2d(x_nchw, weight_oikk, bias_o, padding=padding)
+def convolve_by(x: Tensor, weight: Tensor, bias_o: Tensor | None = None) -> Tensor:
+    """Return the convolution of maps ``(N, C, H, W)`` or volumes by an odd kernel that keeps the size."""
+    padding = [size // 2 for size in weight.shape[2:]]
+    ones = [1] * len(padding)
+    if compiled_for_cpu(x):
+        y: Tensor = _operator(x, weight, bias_o, ones, padding, ones, 1)
+        return y
+    plain = torch.conv2d if len(padding) == 2 else torch.conv3d
+    return plain(x, weight, bias_o, padding=padding)
 
 
 def _convolution(

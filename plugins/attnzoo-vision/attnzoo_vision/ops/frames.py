@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from attnzoo_vision.ops.axis_pooling import channels_last_view, sum_over_width
+from attnzoo_vision.ops.compiling import compiled_for_cpu, settled
 
 _SMALL_MAP = 256  # pixels
 
@@ -31,7 +32,7 @@ def filter_frames(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
     ``(N, T, C, H, W)``. Sums of shifted frames need no transposed copy of the clip, as a convolution along time does.
     """
     if torch.compiler.is_compiling():
-        return _filter_each(x_ntchw, taps)
+        return _compiled_filter(x_ntchw, taps)
     if torch.is_grad_enabled():
         y_ntchw: Tensor = _FilterFrames.apply(x_ntchw, *taps)  # type: ignore[no-untyped-call]
         return y_ntchw
@@ -45,18 +46,34 @@ def _filter(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
     return y_ntchw
 
 
-def _filter_each(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
-    """Return `_filter` frame by frame, which compilers join; slices that are written to they copy."""
+def _compiled_filter(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
     x_nthwc = x_ntchw.permute(0, 1, 3, 4, 2)
     if x_nthwc.is_contiguous() and not x_ntchw.is_contiguous():
-        return _filter_each(x_nthwc, [tap.permute(0, 1, 3, 4, 2) for tap in taps]).permute(0, 1, 4, 2, 3)
-    frames, centre = x_ntchw.shape[1], len(taps) // 2
-    y = []
-    for t in range(frames):
-        seen = [(k, t + k - centre) for k in range(len(taps)) if 0 <= t + k - centre < frames]
-        terms = [x_ntchw[:, source] * taps[k][:, t % taps[k].shape[1]] for k, source in seen]
-        y.append(sum(terms[1:], terms[0]))
-    return torch.stack(y, dim=1)
+        return _compiled_filter(x_nthwc, [tap.permute(0, 1, 3, 4, 2) for tap in taps]).permute(0, 1, 4, 2, 3)
+    if torch.is_grad_enabled() and compiled_for_cpu(x_ntchw):
+        y_ntchw: Tensor = _FilterEach.apply(x_ntchw, *map(settled, taps))  # type: ignore[no-untyped-call]
+        return y_ntchw
+    return _filter_each(x_ntchw, taps)
+
+
+def _filter_each(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
+    """Return `_filter` frame by frame, which compilers join; slices that are written to they copy."""
+    terms: list[list[Tensor]] = [[] for _ in range(x_ntchw.shape[1])]
+    for k, row, target, source in _pairs(taps, len(terms)):
+        terms[target].append(x_ntchw[:, source] * taps[k][:, row])
+    return _stack_sums(terms)
+
+
+def _pairs(taps: Sequence[Tensor], frames: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the number of a tap, the frame of it that counts, the frame that it adds to and the one that it reads."""
+    for k, tap in enumerate(taps):
+        shift = k - len(taps) // 2
+        for target in range(max(0, -shift), frames - max(0, shift)):
+            yield k, target % tap.shape[1], target, target + shift
+
+
+def _stack_sums(terms: list[list[Tensor]]) -> Tensor:
+    return torch.stack([sum(rest, first) for first, *rest in terms], dim=1)
 
 
 def _shifts(frames: int, taps: Sequence[Tensor]) -> Iterator[tuple[int, slice, slice]]:
@@ -95,6 +112,26 @@ class _FilterFrames(torch.autograd.Function):
             product = grad_ntchw[:, target] * x_ntchw[:, source]
             _frames_of(grad_taps[k], target).add_(product.sum_to_size(tap_here.shape))
         return (grad_x, *grad_taps)
+
+
+class _FilterEach(torch.autograd.Function):
+    """`_filter_each` with a gradient that is made frame by frame too, where compilers would write into slices."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ntchw: Tensor, *taps: Tensor) -> Tensor:
+        ctx.save_for_backward(x_ntchw, *taps)
+        return _filter_each(x_ntchw, taps)
+
+    @staticmethod
+    def backward(ctx: Any, grad_ntchw: Tensor) -> tuple[Tensor, ...]:
+        x_ntchw, *taps = ctx.saved_tensors
+        terms: list[list[Tensor]] = [[] for _ in range(x_ntchw.shape[1])]
+        grad_taps = [[torch.zeros_like(tap[:, 0])] * tap.shape[1] for tap in taps]
+        for k, row, target, source in _pairs(taps, len(terms)):
+            tap, grad = taps[k][:, row], grad_ntchw[:, target]
+            terms[source].append(grad * tap)
+            grad_taps[k][row] = grad_taps[k][row] + (grad * x_ntchw[:, source]).sum_to_size(tap.shape)
+        return (_stack_sums(terms), *(torch.stack(rows, dim=1) for rows in grad_taps))
 
 
 def window_sums(x_nchw: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnzoo_vision.ops.compiling import may_specialise
+
 
 def gram(x_ncl: Tensor) -> Tensor:
     """Return ``x x^T``, ``(N, C, C)``; the gradient takes one product of that size instead of two."""
-    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x_ncl.requires_grad):
-        return torch.bmm(x_ncl, x_ncl.transpose(1, 2))
-    if x_ncl.shape[2] < x_ncl.shape[1]:  # the sum of two gradients of that size would cost more than the product
+    tracked = torch.is_grad_enabled() and x_ncl.requires_grad and may_specialise(x_ncl)
+    # for few pixels, the sum of two gradients of that size would cost more than the product
+    if not tracked or x_ncl.shape[2] < x_ncl.shape[1]:
         return torch.bmm(x_ncl, x_ncl.transpose(1, 2))
     product_ncc: Tensor = _Gram.apply(x_ncl)  # type: ignore[no-untyped-call]
     return product_ncc

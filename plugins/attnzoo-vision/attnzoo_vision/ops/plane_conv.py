@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnzoo_vision.ops.compiling import may_specialise
 from attnzoo_vision.ops.convolution import convolve_by
 
 _LARGE = 1024  # pixels from which the form by rows is the quicker one
@@ -15,10 +16,12 @@ def convolve_to_plane(x_nphw: Tensor, weight_1pkk: Tensor) -> Tensor:
     On large planes without autograd the rows of the kernel become output planes of one convolution, added shifted.
     """
     height, width = x_nphw.shape[2:]
-    tracked = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    if tracked or x_nphw.device.type != "cpu" or height * width < _LARGE:
+    large = x_nphw.device.type == "cpu" and height * width >= _LARGE
+    if torch.is_grad_enabled() or not large or not may_specialise(x_nphw):
         return convolve_by(x_nphw, weight_1pkk)
-    return _convolve_by_rows(x_nphw, weight_1pkk)
+    by_rows = _operator if torch.compiler.is_compiling() else _convolve_by_rows
+    y_n1hw: Tensor = by_rows(x_nphw, weight_1pkk)
+    return y_n1hw
 
 
 def _convolve_by_rows(x_nphw: Tensor, weight_1pkk: Tensor) -> Tensor:
@@ -29,3 +32,11 @@ def _convolve_by_rows(x_nphw: Tensor, weight_1pkk: Tensor) -> Tensor:
         y_nhw[:, shift:] += rows_nkhw[:, middle - shift, : height - shift]
         y_nhw[:, : height - shift] += rows_nkhw[:, middle + shift, shift:]
     return y_nhw.unsqueeze(1)
+
+
+_operator = torch.library.custom_op("attnzoo_vision::convolve_by_rows", _convolve_by_rows, mutates_args=())
+
+
+@_operator.register_fake
+def _plane_like(x_nphw: Tensor, _weight: Tensor) -> Tensor:
+    return x_nphw.new_empty(x_nphw.shape[0], 1, *x_nphw.shape[2:])

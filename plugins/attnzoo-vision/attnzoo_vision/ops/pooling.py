@@ -8,6 +8,8 @@ from torch import Tensor
 
 from attnzoo_vision.ops.compiling import compiled_for_cpu, settled
 
+_FEW = 64  # pixels up to which an operator's call costs more than what a compiler makes of the sum
+
 
 def global_mean(x_nchw: Tensor) -> Tensor:
     """Return the mean over all pixels, ``(N, C)``.
@@ -15,7 +17,8 @@ def global_mean(x_nchw: Tensor) -> Tensor:
     A sum divided by a number has a view as its gradient where ``mean`` writes a whole map; half precision keeps
     ``mean``, whose sum cannot overflow.
     """
-    if compiled_for_cpu(x_nchw):
+    many_lines = is_channels_last(x_nchw) and x_nchw.shape[2] * x_nchw.shape[3] > _FEW
+    if compiled_for_cpu(x_nchw) and (torch.is_grad_enabled() or many_lines):
         mean_nc: Tensor = _mean_operator(x_nchw)
         return mean_nc
     if torch.is_grad_enabled() and x_nchw.requires_grad and x_nchw.dtype is not torch.float16:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnzoo_vision.ops.compiling import compiled_for_cpu
+from attnzoo_vision.ops.compiling import may_specialise
 
 Saved = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor]  # query, key, value, row, column, output
 
@@ -33,9 +33,7 @@ def many_weights(query_ngld: Tensor, key_ngmd: Tensor) -> bool:
 def _usable(query: Tensor) -> bool:
     if query.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    if torch.compiler.is_compiling() and not compiled_for_cpu(query):
-        return False
-    return query.dtype in (torch.float32, torch.float64) and query.shape[0] > 0
+    return may_specialise(query) and query.dtype in (torch.float32, torch.float64) and query.shape[0] > 0
 
 
 def attend_by_blocks(

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from attnzoo_vision.ops.compiling import kept_softmax
 from attnzoo_vision.ops.heads import attend_heads
 from attnzoo_vision.ops.query_blocks import attend_by_blocks, many_weights
 
@@ -46,7 +47,8 @@ def relative_map(query_ngld: Tensor, key_ngmd: Tensor, row_nglk: Tensor, column_
     """Return the map ``(N, G, L, M)`` that :func:`attend_relative` never makes."""
     logits_nglm = torch.matmul(query_ngld * scale, key_ngmd.transpose(-2, -1))
     place_nglhw = row_nglk.unsqueeze(-1) + column_nglk.unsqueeze(-2)
-    return torch.softmax(logits_nglm + place_nglhw.flatten(-2), dim=-1)
+    placed_nglhw = logits_nglm.unflatten(-1, place_nglhw.shape[-2:]) + place_nglhw
+    return kept_softmax(placed_nglhw.flatten(-2), dim=-1)
 
 
 def window_bias(table_hwg: Tensor, height: int, width: int) -> Tensor:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.axis_pooling import channels_last_view, mean_over_height, mean_over_width
-from attnzoo_vision.ops.compiling import settled
+from attnzoo_vision.ops.compiling import may_specialise, settled
 
 _FEW = 64  # pixels up to which the strips are pooled by a product
 
@@ -13,7 +13,7 @@ _FEW = 64  # pixels up to which the strips are pooled by a product
 def pool_strips(x_nchw: Tensor) -> tuple[Tensor, Tensor]:
     """Return the means over W, ``(N, C, H)``, and over H, ``(N, C, W)``."""
     height, width = x_nchw.shape[2:]
-    if not torch.compiler.is_compiling() and height * width <= _FEW and x_nchw.is_contiguous():
+    if may_specialise(x_nchw) and height * width <= _FEW and x_nchw.is_contiguous():
         return _pool_by_product(x_nchw)
     return mean_over_width(x_nchw), mean_over_height(x_nchw)
 

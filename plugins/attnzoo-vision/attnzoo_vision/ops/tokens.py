@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnzoo_vision.ops.compiling import may_specialise
+
 
 def as_tokens(x_ncs: Tensor) -> Tensor:
     """Return ``(N, L, C)``, a view of a contiguous or channels-last map with any number of spatial axes."""
@@ -51,7 +53,7 @@ def project_back(y_nld: Tensor, weight_cd: Tensor, bias_c: Tensor | None, like_n
 
 def _few(x_nlc: Tensor, weight_oc: Tensor) -> bool:
     """Say whether a copy of the map costs less than a product, and a gradient of the weight, for each sample."""
-    return not torch.compiler.is_compiling() and x_nlc.shape[1] < min(weight_oc.shape)
+    return may_specialise(x_nlc) and x_nlc.shape[1] < min(weight_oc.shape)
 
 
 def tokens_to_map(y_nlc: Tensor, like_ncs: Tensor) -> Tensor:

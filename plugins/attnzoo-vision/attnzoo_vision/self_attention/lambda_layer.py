@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_odd
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.lambdas import apply_lambdas
 from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.tokens import is_channels_last
@@ -103,6 +104,6 @@ class LambdaLayer(nn.Module):
         if size is not None and (height > size[0] or width > size[1]):
             message = f"LambdaLayer: map of {height}x{width} is larger than feature_size={list(size)}"
             raise ValueError(message)
-        query_nchw, key_nchw, value_nchw = self.qkv(x_nchw).split(self.sizes, dim=1)
+        query_nchw, key_nchw, value_nchw = convolve(self.qkv, x_nchw).split(self.sizes, dim=1)
         key_nuks = key_nchw.flatten(2).unflatten(1, (self.depth, self.key_dim))
         return self.query_norm(query_nchw), key_nuks, self.value_norm(value_nchw)

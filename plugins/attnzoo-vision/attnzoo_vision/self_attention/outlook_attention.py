@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.compiling import kept_softmax, may_specialise
 from attnzoo_vision.ops.window_filters import apply_filters, merge_windows
 
 
@@ -80,7 +81,7 @@ class OutlookAttention(nn.Module):
     def forward(self, x_nhwc: Tensor) -> Tensor:
         """Return the attended tokens."""
         centred = self.stride == 1 and self.kernel_size % 2 == 1 and self.padding == self.kernel_size // 2
-        if centred and not torch.compiler.is_compiling() and not self._is_small(x_nhwc):
+        if centred and may_specialise(x_nhwc) and not self._is_small(x_nhwc):
             y_nhwc = self._filtered(x_nhwc)
         else:
             y_nhwc = self._folded(x_nhwc)
@@ -147,6 +148,6 @@ class OutlookAttention(nn.Module):
         logits_nol = torch.baddbmm(
             self.weight.bias[:, None], self.weight.weight.expand(samples, -1, -1), x_nhwc.flatten(1, 2).transpose(1, 2)
         )
-        weight = torch.softmax(logits_nol.view(samples, self.num_heads, area, area, -1) * self.scale, dim=3)
+        weight = kept_softmax(logits_nol.view(samples, self.num_heads, area, area, -1) * self.scale, dim=3)
         weight = self.attention_dropout(weight).view(samples, self.num_heads, size, size, size, size, height, width)
         return merge_windows(weight)

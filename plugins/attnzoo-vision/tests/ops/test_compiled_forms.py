@@ -6,16 +6,29 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 import attnzoo
-from attnzoo_vision.ops import adaptive_pooling, compiling, convolution, pooling, query_blocks, shuffled_gates
+from attnzoo_vision.ops import (
+    adaptive_pooling,
+    compiling,
+    convolution,
+    plane_conv,
+    pooling,
+    query_blocks,
+    shuffled_gates,
+    window_filters,
+)
 from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.channel_groups import scale_groups
-from attnzoo_vision.ops.compiling import kept_sigmoid, settled
-from attnzoo_vision.ops.convolution import convolve, convolve_by
+from attnzoo_vision.ops.channel_window import filter_channels
+from attnzoo_vision.ops.compiling import kept_sigmoid, kept_softmax, settled
+from attnzoo_vision.ops.convolution import convolve, convolve_by, convolve_through
 from attnzoo_vision.ops.frames import filter_frames
+from attnzoo_vision.ops.gram import gram
+from attnzoo_vision.ops.plane_conv import convolve_to_plane
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_logits, weighted_sum
 from attnzoo_vision.ops.rectify import rectify, rectify_
+from attnzoo_vision.ops.relative import relative_map
 from attnzoo_vision.ops.strips import pool_strips, scale_by_strips
 
 # torch 2.13 warns of its own way to trace a function with a gradient; 2.14 does not
@@ -58,8 +71,36 @@ def test_means_of_regions(layout, size):
     assert_same(lambda x: adaptive_mean(x, size), image(layout, 8, (size, size)))
 
 
+@pytest.mark.parametrize("pixels", [3, 9])
+def test_products_of_channels(pixels):
+    assert_same(lambda x: gram(x * 1), torch.randn(2, 6, pixels))
+
+
+@pytest.mark.parametrize("circular", [True, False])
+@pytest.mark.parametrize("shape", [(1,), (5,), (8, 5)])
+def test_filters_along_the_channels(circular, shape):
+    assert_same(lambda x, w: filter_channels(x, w, circular=circular), torch.randn(4, 8), torch.randn(shape))
+
+
+@LAYOUTS
+def test_large_planes_by_rows_of_the_kernel(layout):
+    x, weight = torch.randn(2, 2, 32, 33).contiguous(memory_format=layout), torch.randn(1, 2, 7, 7)
+    assert_same(convolve_to_plane, x, weight)
+
+
 def test_sigmoids():
     assert_same(kept_sigmoid, 10 * image(torch.channels_last))
+
+
+@LAYOUTS
+@pytest.mark.parametrize("dim", [1, 2, -1])
+def test_softmax_over_any_axis(layout, dim):
+    assert_same(lambda x: kept_softmax(x, dim).contiguous(), 10 * image(layout))
+
+
+def test_weights_by_relative_places():
+    tensors = (torch.randn(2, 3, 6, width) for width in (4, 4, 2, 3))
+    assert_same(lambda query, key, row, column: relative_map(query, key, row, column, 0.5), *tensors)
 
 
 @LAYOUTS
@@ -132,12 +173,25 @@ def test_convolutions_of_maps(layout):
     assert_same(convolve_by, image(layout), torch.randn(1, 8, 7, 7), torch.randn(1))
 
 
+@pytest.mark.parametrize("window", [(3, 5, 1), (1, 1, 7)])
+def test_convolutions_of_volumes(window):
+    assert_same(convolve_by, torch.randn(2, 4, 5, 6, 7), torch.randn(3, 4, *window), torch.randn(3))
+
+
+@LAYOUTS
+def test_sequences_of_layers_and_their_hooks(layout):
+    layers = nn.Sequential(nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 1))
+    assert_same(lambda x: convolve_through(layers, x), image(layout))
+    layers[1].register_forward_hook(lambda layer, inputs, output: 3 * output)
+    assert_same(lambda x: convolve_through(layers, x), image(layout))
+
+
 def test_convolutions_by_frozen_weights_give_the_gradient_of_the_map():
     layer = nn.Conv1d(8, 8, 3, padding=1).requires_grad_(False)
     assert_same(lambda x: convolve(layer, x), torch.randn(4, 8, 9))
 
 
-@pytest.mark.parametrize("taps", [1, 3, 5])
+@pytest.mark.parametrize("taps", [1, 3, 9])
 @pytest.mark.parametrize("steady", [True, False])
 def test_filters_along_time(taps, steady):
     weights = [torch.randn(2, 1 if steady else 3, 8, 1, 1) for _ in range(taps)]
@@ -194,6 +248,17 @@ OPERATORS = {
             1e-5,
         ),
     ),
+    "softmax": (compiling._softmax, lambda: (image(torch.channels_last).requires_grad_(), 1)),
+    "merge windows": (
+        window_filters._merge_operator,
+        lambda: (torch.randn(2, 3, 3, 3, 3, 3, 5, 6, requires_grad=True),),
+    ),
+    "split windows": (window_filters._split_operator, lambda: (torch.randn(2, 3, 5, 5, 5, 6, requires_grad=True),)),
+    "apply filters": (
+        window_filters._apply_operator,
+        lambda: (torch.randn(2, 3, 4, 9, requires_grad=True), torch.randn(2, 3, 2, 7, requires_grad=True), [2, 0]),
+    ),
+    "convolve by rows": (plane_conv._operator, lambda: (image(torch.channels_last, 2), torch.randn(1, 2, 3, 3))),
     "mean": (pooling._mean_operator, lambda: (image(torch.channels_last).requires_grad_(),)),
     "settle": (compiling._settle, lambda: (torch.randn(3, 4, 5).transpose(1, 2).requires_grad_(),)),
     "convolve": (
@@ -225,10 +290,22 @@ def test_operators_tell_compilers_the_truth(name):
     torch.library.opcheck(operator, inputs())
 
 
-@pytest.mark.parametrize("name", ["danet-position-attention", "ela", "ema", "se", "external-attention", "bam"])
+@pytest.mark.parametrize(
+    "name", ["danet-position-attention", "ela", "ema", "se", "external-attention", "bam", "gam", "lambda-layer", "sk"]
+)
 def test_exports_hold_operators_of_torch_alone(name):
-    block = attnzoo.create(name, channels=64).eval()
-    program = torch.export.export(block, (image(torch.channels_last, 64, (8, 8)),))
+    assert_exported_plainly(attnzoo.create(name, channels=64), image(torch.channels_last, 64, (8, 8)))
+
+
+def test_exported_token_blocks_hold_operators_of_torch_alone():
+    outlook = attnzoo.create("outlook-attention", embed_dim=64, num_heads=2)
+    assert_exported_plainly(outlook, torch.randn(1, 14, 14, 64))
+    halo = attnzoo.create("halo-attention", channels=64, num_heads=2, block_size=7)
+    assert_exported_plainly(halo, torch.randn(1, 64, 14, 14))
+
+
+def assert_exported_plainly(block: nn.Module, x: Tensor) -> None:
+    program = torch.export.export(block.eval(), (x,))
     assert not [node for node in program.graph.nodes if "attnzoo" in str(node.target)]
 
 
