@@ -17,12 +17,19 @@ parameters; a ratio above 1 says how many times faster attnzoo is than the faste
 import argparse
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from cases import CASES, Case
+from case import Case
+from cases import CASES as MAP_CASES
+from cases_networks import CASES as NETWORK_CASES
+from cases_networks import PLAIN as PLAIN_NETWORKS
+from cases_structure import CASES as STRUCTURE_CASES
+from cases_structure import PLAIN as PLAIN_STRUCTURE
+from cases_tokens import CASES as TOKEN_CASES
+from cases_tokens import PLAIN as PLAIN_TOKENS
 from common import (
     LAYOUTS,
     SIZES,
@@ -39,13 +46,16 @@ from common import (
     table,
     write_section,
 )
-from plain import PLAIN
+from plain import PLAIN as PLAIN_MAPS
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 import attnzoo
 
 Step = Callable[[], object]
 Size = tuple[int, ...]
+CASES = (*MAP_CASES, *STRUCTURE_CASES, *NETWORK_CASES, *TOKEN_CASES)
+PLAIN = PLAIN_MAPS | PLAIN_STRUCTURE | PLAIN_NETWORKS | PLAIN_TOKENS
 MODES = ("forward", "backward")  # backward: forward and backward
 
 
@@ -111,7 +121,7 @@ def measure(case: Case, options: argparse.Namespace) -> Iterable[dict[str, Any]]
         else:
             ours = block
         for layout in options.layouts.split(","):
-            if case.tokens and layout == "nhwc":
+            if layout == "nhwc" and not case.maps:
                 continue
             for mode in options.modes.split(","):
                 yield cell(case, {"ours": ours, **rivals}, size, layout, mode, options)
@@ -139,7 +149,7 @@ def peers(case: Case, block: nn.Module, size: Size) -> dict[str, Any]:
 class Plain:
     """A plain writing with the parameters of a block."""
 
-    def __init__(self, function: Callable[[Any, Tensor], Tensor], block: nn.Module) -> None:
+    def __init__(self, function: Callable[..., Any], block: nn.Module) -> None:
         self.function, self.block = function, block
 
     def train(self, mode: bool) -> "Plain":
@@ -151,9 +161,9 @@ class Plain:
         """Return the parameters of the block."""
         return self.block.parameters()
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor) -> Any:
         """Return the plain form's output."""
-        return self.function(self.block, x)
+        return self.function(self.block, *inputs)
 
 
 def cell(
@@ -161,13 +171,12 @@ def cell(
 ) -> dict[str, Any]:
     """Measure one size, layout and mode and return the record of it."""
     record: dict[str, Any] = {"block": case.shown, "size": "x".join(map(str, size)), "layout": layout, "mode": mode}
-    shape = (size[0], size[2], size[3], size[1]) if case.tokens else size
-    x = torch.randn(shape)
-    if not case.tokens:
-        x = x.contiguous(memory_format=LAYOUTS[layout])
-    steps = steps_of(forms, x, mode, record)
+    inputs = [
+        t.contiguous(memory_format=LAYOUTS[layout]) if case.maps and t.dim() == 4 else t for t in case.inputs(size)
+    ]
+    steps = steps_of(forms, inputs, mode, record)
     if len(steps) == 1 and not options.compiled and case.name in PLAIN:
-        steps |= steps_of({"plain": Plain(PLAIN[case.name], forms["ours"])}, x, mode, record)
+        steps |= steps_of({"plain": Plain(PLAIN[case.name], forms["ours"])}, inputs, mode, record)
     if mode == "forward" and "plain" in steps:
         record["difference"] = difference(steps["ours"](), steps["plain"]())
     seconds = interleave(steps, clock=options.clock, rounds=options.rounds)
@@ -176,18 +185,23 @@ def cell(
         best = min(ratios, key=lambda name: ratios[name].median)
         record |= {"peer": best, **plain_data(ratios[best])}
     if options.memory:
-        unit = x.numel() * x.element_size()
+        unit = inputs[0].numel() * inputs[0].element_size()
         record["memory"] = {name: round(peak_bytes(step) / unit, 2) for name, step in steps.items()}
     show(record)
     return record
 
 
-def steps_of(forms: Mapping[str, Any], x: Tensor, mode: str, record: dict[str, Any]) -> dict[str, Step]:
+def in_layout(x_nchw: Tensor, layout: str) -> Tensor:
+    """Return a map in a memory layout."""
+    return x_nchw.contiguous(memory_format=LAYOUTS[layout])
+
+
+def steps_of(forms: Mapping[str, Any], inputs: Sequence[Tensor], mode: str, record: dict[str, Any]) -> dict[str, Step]:
     """Return the steps of the forms that run; a peer that cannot run there is named in the record."""
     steps = {}
     for name, form in forms.items():
         try:
-            step = (forward_step if mode == "forward" else backward_step)(form, x)
+            step = (forward_step if mode == "forward" else backward_step)(form, inputs)
             step()
             steps[name] = step
         except RuntimeError as error:
@@ -197,37 +211,36 @@ def steps_of(forms: Mapping[str, Any], x: Tensor, mode: str, record: dict[str, A
     return steps
 
 
-def forward_step(form: Any, x: Tensor) -> Step:
+def forward_step(form: Any, inputs: Sequence[Tensor]) -> Step:
     """Return a step that runs the form in inference."""
     form.train(False)
 
-    def step() -> Tensor:
+    def step() -> object:
         with torch.inference_mode():
-            y: Tensor = form(x)
-            return y
+            return form(*inputs)
 
     return step
 
 
-def backward_step(form: Any, x: Tensor) -> Step:
-    """Return a step that runs the form in training, forward and backward, to the input and all parameters."""
+def backward_step(form: Any, inputs: Sequence[Tensor]) -> Step:
+    """Return a step that runs the form in training, forward and backward, to the inputs and all parameters."""
     form.train(True)
-    x = x.detach().requires_grad_()
-    grad = torch.randn_like(form(x))
-    parameters = list(form.parameters())
+    inputs = [t.detach().requires_grad_(t.is_floating_point()) for t in inputs]
+    grads = [torch.randn_like(y) for y in tree_leaves(form(*inputs))]
+    tracked = [t for t in (*inputs, *form.parameters()) if t.requires_grad]
 
     def step() -> None:
-        x.grad = None
-        for parameter in parameters:
-            parameter.grad = None
-        form(x).backward(grad)
+        for tensor in tracked:
+            tensor.grad = None
+        torch.autograd.backward(tree_leaves(form(*inputs)), grads)
 
     return step
 
 
 def difference(ours: Any, plain: Any) -> float:
     """Return the largest difference of two results over the largest number of the second."""
-    return float((ours - plain).abs().max() / plain.abs().max())
+    pairs = zip(tree_leaves(ours), tree_leaves(plain), strict=True)
+    return max(float((mine - theirs).abs().max() / theirs.abs().max()) for mine, theirs in pairs)
 
 
 def show(record: Mapping[str, Any]) -> None:

@@ -1,102 +1,44 @@
-"""What ``blocks.py`` measures: the image blocks, their arguments at a size, and their peers in other libraries."""
+"""What ``blocks.py`` measures: attention on whole maps. Further blocks are in the modules that the last lines name."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any
-
+from case import Case, channels, divisible, fcv, hidden, peer_class, timm, tokens
 from torch import nn
-
-Build = Callable[[int, int], nn.Module]  # channels and side of the map
-Arguments = Callable[[int, int], Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A block: its name, its arguments, other libraries' forms, and the largest C * H * W that is measured."""
-
-    name: str
-    arguments: Arguments
-    peers: Mapping[str, Build] = field(default_factory=dict)
-    largest: int = 1 << 30
-    tokens: bool = False  # the input is N H W C
-    label: str = ""  # told in place of the name, where a block is measured twice
-
-    @property
-    def shown(self) -> str:
-        """Return what the tables call it."""
-        return self.label or self.name
-
-    def admits(self, channels: int, side: int) -> bool:
-        """Say whether this size is measured."""
-        return channels * side * side <= self.largest
-
-
-def channels(**more: Any) -> Arguments:
-    """Return arguments that are the channels and constants."""
-    return lambda c, h: {"channels": c, **more}
-
-
-def timm(name: str, module: str = "timm.layers", **more: Any) -> Build:
-    """Return the builder of a class of timm that takes the channels first."""
-    return lambda c, h: getattr(import_module(module), name)(c, **more)
-
-
-def fcv(module: str, name: str, *more: Any, **named: Any) -> Build:
-    """Return the builder of a class of fightingcv-attention that takes the channels first."""
-    return lambda c, h: getattr(import_module(f"fightingcv_attention.attention.{module}"), name)(c, *more, **named)
-
-
-def divisible(value: float, divisor: int = 8) -> int:
-    """Return the multiple of ``divisor`` near ``value``, as timm rounds hidden units."""
-    return max(divisor, int(value + divisor / 2) // divisor * divisor)
-
-
-def hidden(share: float, **more: Any) -> Arguments:
-    """Return the channels and hidden units that are a share of them, rounded as timm does."""
-    return lambda c, h: {"channels": c, "hidden_channels": divisible(c * share), **more}
-
-
-def _class(module: str, name: str, *arguments: Any, **more: Any) -> nn.Module:
-    block: nn.Module = getattr(import_module(module), name)(*arguments, **more)
-    return block
 
 
 def _simam(c: int, h: int) -> nn.Module:
-    return _class("fightingcv_attention.attention.SimAM", "SimAM")
+    return peer_class("fightingcv_attention.attention.SimAM", "SimAM")
 
 
 def _triplet(c: int, h: int) -> nn.Module:
-    return _class("fightingcv_attention.attention.TripletAttention", "TripletAttention")
+    return peer_class("fightingcv_attention.attention.TripletAttention", "TripletAttention")
 
 
 def _sge(c: int, h: int) -> nn.Module:
-    return _class("fightingcv_attention.attention.SGE", "SpatialGroupEnhance", 8)
+    return peer_class("fightingcv_attention.attention.SGE", "SpatialGroupEnhance", 8)
 
 
 def _double(c: int, h: int) -> nn.Module:
-    return _class("fightingcv_attention.attention.A2Atttention", "DoubleAttention", c, c // 4, c // 4)
+    return peer_class("fightingcv_attention.attention.A2Atttention", "DoubleAttention", c, c // 4, c // 4)
 
 
 def _outlook(c: int, h: int) -> nn.Module:
     module = "fightingcv_attention.attention.OutlookAttention"
-    return _class(module, "OutlookAttention", c, num_heads=max(1, c // 32))
+    return peer_class(module, "OutlookAttention", c, num_heads=max(1, c // 32))
 
 
 def _halo(c: int, h: int) -> nn.Module:
-    return _class("timm.layers.halo_attn", "HaloAttn", c, block_size=8 if h % 8 == 0 else 7)
+    return peer_class("timm.layers.halo_attn", "HaloAttn", c, block_size=8 if h % 8 == 0 else 7)
 
 
 def _bottleneck(c: int, h: int) -> nn.Module:
-    return _class("timm.layers.bottleneck_attn", "BottleneckAttn", c, feat_size=(h, h))
+    return peer_class("timm.layers.bottleneck_attn", "BottleneckAttn", c, feat_size=(h, h))
 
 
 def _split(c: int, h: int) -> nn.Module:
-    return _class("timm.layers", "SplitAttn", c, norm_layer=nn.BatchNorm2d)
+    return peer_class("timm.layers", "SplitAttn", c, norm_layer=nn.BatchNorm2d)
 
 
 def _torchvision_se(c: int, h: int) -> nn.Module:
-    return _class("torchvision.ops", "SqueezeExcitation", c, divisible(c / 16))
+    return peer_class("torchvision.ops", "SqueezeExcitation", c, divisible(c / 16))
 
 
 _PSA = "PolarizedSelfAttention"
@@ -171,7 +113,8 @@ CASES = (
         lambda c, h: {"embed_dim": c, "num_heads": max(1, c // 32)},
         {"fightingcv": _outlook},
         _TWENTY_EIGHT,
-        tokens=True,
+        inputs=tokens,
+        maps=False,
     ),
     Case("bat", channels(), {"timm": timm("BatNonLocalAttn")}),
     Case("double-attention", channels(residual=False), {"fightingcv": _double}),

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from attnzoo_vision.channel.gather_excite import GatherExcite
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.convolution import convolve
+from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.rectify import rectify
 
 
@@ -79,7 +81,7 @@ class GEBlock(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of the shortcut and the branch."""
         active_nchw: Tensor = rectify(self.norm1(x_nchw))
-        shortcut_nchw: Tensor = x_nchw if self.shortcut is None else self.shortcut(active_nchw)
+        shortcut_nchw: Tensor = x_nchw if self.shortcut is None else convolve(self.shortcut, active_nchw)
         excited_nchw: Tensor = self.gather_excite(self._branch(active_nchw))
         return shortcut_nchw + excited_nchw
 
@@ -88,6 +90,6 @@ class GEBlock(nn.Module):
         return self.gather_excite.attention(self._branch(rectify(self.norm1(x_nchw))))
 
     def _branch(self, active_nchw: Tensor) -> Tensor:
-        hidden_nchw = rectify(self.norm2(self.conv1(active_nchw)))
-        branch_nchw: Tensor = self.conv2(self.dropout(hidden_nchw))
+        hidden_nchw = rectify(conv_and_norm(self.conv1, self.norm2, active_nchw))
+        branch_nchw: Tensor = convolve(self.conv2, self.dropout(hidden_nchw))
         return branch_nchw

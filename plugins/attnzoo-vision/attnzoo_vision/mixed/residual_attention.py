@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_multiple
+from attnzoo_vision.ops.convolution import convolve
+from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.rectify import rectify_
 
 
@@ -96,10 +98,9 @@ class _Unit(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus its bottleneck."""
-        y = self.conv1(rectify_(self.bn1(x_nchw)))
-        y = self.conv2(rectify_(self.bn2(y)))
-        y_nchw: Tensor = self.conv3(rectify_(self.bn3(y)))
-        return y_nchw + x_nchw
+        y = conv_and_norm(self.conv1, self.bn2, rectify_(self.bn1(x_nchw)))
+        y = conv_and_norm(self.conv2, self.bn3, rectify_(y))
+        return convolve(self.conv3, rectify_(y)) + x_nchw
 
 
 def _preactivated(channels: int) -> list[nn.Module]:

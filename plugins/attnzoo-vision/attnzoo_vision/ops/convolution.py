@@ -13,8 +13,10 @@ from attnzoo_vision.ops.compiling import compiled_for_cpu
 from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.tokens import as_tokens, project_back
 
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
-def convolve(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+
+def convolve(layer: Convolution, x: Tensor) -> Tensor:
     """Return ``layer(x)``; one plane by 1x1 is a product in training, of quicker gradient."""
     if not is_untouched(layer):
         y: Tensor = layer(x)
@@ -28,16 +30,16 @@ def convolve(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     return y
 
 
-def is_untouched(layer: nn.Conv1d | nn.Conv2d) -> bool:
+def is_untouched(layer: Convolution) -> bool:
     """Say whether the weights of a convolution tell all: it is torch's own, pads by zeros, and nothing hooks to it."""
-    return type(layer) in (nn.Conv1d, nn.Conv2d) and layer.padding_mode == "zeros" and not _is_hooked(layer)
+    return type(layer) in (nn.Conv1d, nn.Conv2d, nn.Conv3d) and layer.padding_mode == "zeros" and not _is_hooked(layer)
 
 
 def _is_hooked(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
-def _makes_plane(layer: nn.Conv1d | nn.Conv2d) -> bool:
+def _makes_plane(layer: Convolution) -> bool:
     single = layer.kernel_size == layer.stride == (1, 1) and layer.out_channels == layer.groups == 1
     return single and layer.padding == (0, 0) and not torch.compiler.is_exporting()
 

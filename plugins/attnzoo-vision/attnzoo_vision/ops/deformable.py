@@ -6,7 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnzoo_vision.ops.bilinear import can_sum_rows, corners, sum_rows
+
 Sizes = Sequence[Sequence[int]]
+
+_WIDE = 64  # channels of a head from which sums of rows are quicker
 
 
 def level_sizes(block: str, level_shapes: Tensor | Sizes | None, positions: int) -> list[tuple[int, int]]:
@@ -32,6 +36,8 @@ def sample_levels(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight
     ``value_nsgd`` holds the maps one after the other, row by row; a place is (x, y) with 0 and 1 at the borders of the
     map, and what lies outside is zero.
     """
+    if value_nsgd.shape[3] >= _WIDE and can_sum_rows(value_nsgd):
+        return _sum_of_rows(value_nsgd, sizes, place_nlgvp2, weight_nlgvp)
     samples, queries, heads = weight_nlgvp.shape[:3]
     pieces = value_nsgd.split([height * width for height, width in sizes], dim=1)
     total: Tensor | None = None
@@ -44,6 +50,22 @@ def sample_levels(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight
         total = summed_bdl if total is None else total + summed_bdl
     assert total is not None
     return total.view(samples, -1, queries).transpose(1, 2)
+
+
+def _sum_of_rows(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight_nlgvp: Tensor) -> Tensor:
+    """Return the same in one sum: a bag of rows, four around each place, for every query and head."""
+    samples, positions, heads = value_nsgd.shape[:3]
+    indices, weights, first = [], [], 0
+    for level, (height, width) in enumerate(sizes):
+        x_nlgp, y_nlgp = place_nlgvp2[:, :, :, level].to(value_nsgd.dtype).unbind(-1)
+        index_nlgpk, share_nlgpk = corners(x_nlgp * width - 0.5, y_nlgp * height - 0.5, height, width)
+        indices.append((index_nlgpk + first).flatten(-2))
+        weights.append((share_nlgpk * weight_nlgvp[:, :, :, level, :, None].to(value_nsgd.dtype)).flatten(-2))
+        first += height * width
+    sample_n = torch.arange(samples, device=value_nsgd.device) * positions
+    head_g = torch.arange(heads, device=value_nsgd.device)
+    index_nlgk = (torch.cat(indices, dim=-1) + sample_n[:, None, None, None]) * heads + head_g[:, None]
+    return sum_rows(value_nsgd.flatten(0, 2), index_nlgk, torch.cat(weights, dim=-1)).flatten(2)
 
 
 def ring_offsets(heads: int, levels: int, points: int) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.affine_grid import sample_rows
+from attnzoo_vision.ops.bilinear import can_sum_rows
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.deformable import even_grid
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
@@ -15,6 +17,8 @@ from attnzoo_vision.ops.tokens import project, project_back
 
 Position = Literal["table", "fixed", "depthwise", "log", "none"]
 Form = Literal["dat", "dat++"]
+
+_WIDE = 64  # channels of a group from which sums of rows are quicker than `grid_sample`
 
 
 class DATDeformAttn(nn.Module):
@@ -143,7 +147,7 @@ class DATDeformAttn(nn.Module):
         if self.deform:
             place_bhw2, grid_hw2 = self._points(query_nchw)
             x_bdhw = x_nchw.unflatten(1, (self.groups, -1)).flatten(0, 1)
-            sampled_bdhw = F.grid_sample(x_bdhw, place_bhw2.flip(3).to(x_bdhw.dtype), align_corners=True)
+            sampled_bdhw = _sampled(x_bdhw, place_bhw2)
             sampled_nchw = sampled_bdhw.unflatten(0, (-1, self.groups)).flatten(1, 2)
         else:
             sampled_nchw = F.avg_pool2d(x_nchw, self.stride)
@@ -200,3 +204,11 @@ class DATDeformAttn(nn.Module):
         bias_bglm = F.grid_sample(table_bghw, 0.5 * step_blm2.flip(3), align_corners=True)
         y = bias_bglm.unflatten(0, (samples, self.groups)).flatten(1, 2).to(x_nchw.dtype)
         return y
+
+
+def _sampled(x_bdhw: Tensor, place_bhw2: Tensor) -> Tensor:
+    """Return the values at the places, channels-last if that is quicker: tokens are made of them."""
+    grid_bhw2 = place_bhw2.flip(3).to(x_bdhw.dtype)
+    if x_bdhw.shape[1] >= _WIDE and can_sum_rows(x_bdhw):
+        return sample_rows(x_bdhw, grid_bhw2, align_corners=True)
+    return F.grid_sample(x_bdhw, grid_bhw2, align_corners=True)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.rectify import rectify_
 
 
@@ -58,5 +59,6 @@ class AdditiveAttentionGate(nn.Module):
         return {"spatial": self._weight(x_nchw, gate_nghw)}
 
     def _weight(self, x_nchw: Tensor, gate_nghw: Tensor) -> Tensor:
-        sum_nrhw = self.skip_norm(self.skip(x_nchw)) + self.gate_norm(self.gate(gate_nghw))
-        return torch.sigmoid(self.psi_norm(self.psi(rectify_(sum_nrhw))))
+        sum_nrhw = conv_and_norm(self.skip, self.skip_norm, x_nchw)
+        sum_nrhw = sum_nrhw + conv_and_norm(self.gate, self.gate_norm, gate_nghw)
+        return torch.sigmoid(conv_and_norm(self.psi, self.psi_norm, rectify_(sum_nrhw)))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.rectify import rectify
 
 
@@ -77,7 +78,7 @@ class AttentionGate(nn.Module):
 
     def forward(self, x_nchw: Tensor, gate_nghw: Tensor) -> Tensor:
         """Return the gated skip feature."""
-        y_nchw: Tensor = self.norm(self.project(x_nchw * self._weight(x_nchw, gate_nghw)))
+        y_nchw: Tensor = self.norm(convolve(self.project, x_nchw * self._weight(x_nchw, gate_nghw)))
         return y_nchw
 
     def attention(self, x_nchw: Tensor, gate_nghw: Tensor) -> dict[str, Tensor]:
@@ -85,10 +86,10 @@ class AttentionGate(nn.Module):
         return {"spatial": self._weight(x_nchw, gate_nghw)}
 
     def _weight(self, x_nchw: Tensor, gate_nghw: Tensor) -> Tensor:
-        theta_nrhw = self.theta(x_nchw)
-        sum_nrhw = theta_nrhw + self._resize(self.phi(gate_nghw), theta_nrhw.shape[2:])
+        theta_nrhw = convolve(self.theta, x_nchw)
+        sum_nrhw = theta_nrhw + self._resize(convolve(self.phi, gate_nghw), theta_nrhw.shape[2:])
         hidden_nrhw = F.softplus(sum_nrhw) if self.mode == "softplus" else rectify(sum_nrhw)
-        logits_n1hw = self.psi(hidden_nrhw)
+        logits_n1hw = convolve(self.psi, hidden_nrhw)
         if self.mode == "softmax":
             weight_n1hw = logits_n1hw.flatten(2).softmax(-1).view(logits_n1hw.shape)
         else:

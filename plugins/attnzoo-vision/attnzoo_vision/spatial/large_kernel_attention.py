@@ -5,6 +5,7 @@ import math
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.convolution import convolve
 
 
 class LargeKernelAttention(nn.Module):
@@ -64,5 +65,5 @@ class LargeKernelAttention(nn.Module):
         return {"weight": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
-        weight_nchw: Tensor = self.pointwise(self.dilated(self.local(x_nchw)))
+        weight_nchw: Tensor = convolve(self.pointwise, convolve(self.dilated, convolve(self.local, x_nchw)))
         return weight_nchw

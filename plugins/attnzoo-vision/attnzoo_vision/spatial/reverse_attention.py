@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.rectify import rectify, rectify_
 
 _DEPTH = 3
@@ -58,13 +59,14 @@ class ReverseAttention(nn.Module):
 
     def forward(self, x_nchw: Tensor, prediction_n1hw: Tensor) -> Tensor:
         """Return the refined logits."""
-        y_nrhw = self.reduce(x_nchw)
+        y_nrhw = convolve(self.reduce, x_nchw)
         if self.reduce_norm is not None:
             y_nrhw = rectify_(self.reduce_norm(y_nrhw))
         y_nrhw = y_nrhw * torch.sigmoid(-prediction_n1hw)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            y_nrhw = rectify(norm(conv(y_nrhw)))
-        refined_n1hw: Tensor = self.score(y_nrhw)
+            assert isinstance(conv, nn.Conv2d)
+            y_nrhw = rectify(norm(convolve(conv, y_nrhw)))
+        refined_n1hw: Tensor = convolve(self.score, y_nrhw)
         return prediction_n1hw + refined_n1hw
 
     def attention(self, x_nchw: Tensor, prediction_n1hw: Tensor) -> dict[str, Tensor]:

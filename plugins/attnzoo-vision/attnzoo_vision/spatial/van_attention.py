@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.spatial.large_kernel_attention import LargeKernelAttention
 
 
@@ -49,11 +50,11 @@ class VANAttention(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the input plus its attended projection."""
-        y_nchw: Tensor = self.project_out(self.lka(F.gelu(self.project_in(x_nchw))))
+        y_nchw: Tensor = convolve(self.project_out, self.lka(F.gelu(convolve(self.project_in, x_nchw))))
         return y_nchw + x_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``weight``, a factor for each projected value, and the product ``attended``, ``(N, C, H, W)``."""
-        hidden_nchw = F.gelu(self.project_in(x_nchw))
+        hidden_nchw = F.gelu(convolve(self.project_in, x_nchw))
         weight_nchw = self.lka.attention(hidden_nchw)["weight"]
         return {"weight": weight_nchw, "attended": hidden_nchw * weight_nchw}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.spatial.van_attention import VANAttention
 
@@ -90,8 +91,8 @@ class VANBlock(nn.Module):
         return self.attend.attention(self.attention_norm(x_nchw))
 
     def _mlp(self, x_nchw: Tensor) -> Tensor:
-        hidden_nrhw = self.activation(self.depthwise(self.expand(x_nchw)))
-        y_nchw = self.reduce(F.dropout(hidden_nrhw, self.dropout, self.training))
+        hidden_nrhw = self.activation(convolve(self.depthwise, convolve(self.expand, x_nchw)))
+        y_nchw = convolve(self.reduce, F.dropout(hidden_nrhw, self.dropout, self.training))
         return F.dropout(y_nchw, self.dropout, self.training)
 
     def _add(self, x_nchw: Tensor, branch_nchw: Tensor, scale_c: Tensor) -> Tensor:
