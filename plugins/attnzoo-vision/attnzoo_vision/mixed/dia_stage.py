@@ -8,7 +8,8 @@ from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_multiple
 from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.rectify import rectify, rectify_
+from attnzoo_vision.ops.rectify import rectify_
+from attnzoo_vision.ops.tokens import add_shortcut
 
 
 class DIAStage(nn.Module):
@@ -71,7 +72,7 @@ class DIAStage(nn.Module):
             branch_nohw, shortcut_nohw = block(x_nchw)
             hidden_1no, state_1no = self.cell(global_mean(branch_nohw), hidden_1no, state_1no)
             weights.append(hidden_1no[-1, :, :, None, None])
-            x_nchw = rectify(branch_nohw * weights[-1] + shortcut_nohw)
+            x_nchw = rectify_(add_shortcut(branch_nohw * weights[-1], shortcut_nohw))
         return x_nchw, weights
 
 

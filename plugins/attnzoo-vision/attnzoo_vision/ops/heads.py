@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.compiling import may_specialise
 from attnzoo_vision.ops.tokens import is_channels_last
 
 
@@ -45,7 +46,11 @@ def attend_heads(
     """Return ``softmax(scale * query key^T + bias) value`` without forming the map, ``(N, G, L, E)``.
 
     The fused kernels want one width for keys and values, so the narrower is filled with zeros, which changes nothing.
+    On a CPU they give a bias no gradient; torch would form the map then, more slowly than it is formed here.
     """
+    if bias is not None and _is_learned_on_cpu(bias):
+        weight_nglm = attention_map(query_ngld, key_ngmd, scale=scale, bias=bias)
+        return torch.matmul(F.dropout(weight_nglm, dropout), value_ngme)
     width, value_width = query_ngld.shape[-1], value_ngme.shape[-1]
     if width < value_width:
         query_ngld = F.pad(query_ngld, (0, value_width - width))
@@ -56,6 +61,10 @@ def attend_heads(
         query_ngld, key_ngmd, value_ngme, attn_mask=bias, dropout_p=dropout, scale=scale
     )
     return y_ngle[..., :value_width]
+
+
+def _is_learned_on_cpu(bias: Tensor) -> bool:
+    return torch.is_grad_enabled() and bias.requires_grad and bias.device.type == "cpu" and may_specialise(bias)
 
 
 def attention_map(query_ngld: Tensor, key_ngmd: Tensor, *, scale: float, bias: Tensor | None = None) -> Tensor:
