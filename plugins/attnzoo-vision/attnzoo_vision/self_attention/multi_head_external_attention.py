@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.heads import merge_heads, split_heads
 
 
 class MultiHeadExternalAttention(nn.Module):
@@ -57,15 +58,22 @@ class MultiHeadExternalAttention(nn.Module):
 
     def forward(self, x_nlc: Tensor) -> Tensor:
         """Return what each token reads from the memory."""
-        weight_nlgs = F.dropout(self._weights(x_nlc), self.attention_dropout, self.training)
-        y_nlc = self.out(self.memory_value(weight_nlgs).flatten(2))
-        return F.dropout(y_nlc, self.dropout, self.training)
+        position_ngls = self._position_weights(x_nlc)
+        total_ngl1 = _total(position_ngls)
+        position_ngls = F.dropout(position_ngls, self.attention_dropout, self.training)
+        # divided after the product, the values are fewer
+        value_ngld = F.linear(position_ngls, self.memory_value.weight) / total_ngl1 + self.memory_value.bias
+        return F.dropout(self.out(merge_heads(value_ngld)), self.dropout, self.training)
 
     def attention(self, x_nlc: Tensor) -> dict[str, Tensor]:
         """Return ``memory``, the weight of each slot for each head and token."""
-        return {"memory": self._weights(x_nlc).transpose(1, 2)}
+        position_ngls = self._position_weights(x_nlc)
+        return {"memory": position_ngls / _total(position_ngls)}
 
-    def _weights(self, x_nlc: Tensor) -> Tensor:
-        hidden_nlgd = torch.unflatten(self.expand(x_nlc), 2, (self.heads, -1))
-        position_nlgs = torch.softmax(self.memory_key(hidden_nlgd), dim=1)
-        return position_nlgs / (1e-9 + position_nlgs.sum(dim=3, keepdim=True))
+    def _position_weights(self, x_nlc: Tensor) -> Tensor:
+        """Return the softmax over the tokens, ``(N, heads, L, slots)``; a head's weights lie side by side for it."""
+        return torch.softmax(self.memory_key(split_heads(self.expand(x_nlc), self.heads)), dim=2)
+
+
+def _total(position_ngls: Tensor) -> Tensor:
+    return 1e-9 + position_ngls.sum(dim=3, keepdim=True)
