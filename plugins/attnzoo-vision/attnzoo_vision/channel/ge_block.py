@@ -10,7 +10,6 @@ from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.rectify import rectify
-from attnzoo_vision.ops.tokens import add_shortcut
 
 
 class GEBlock(nn.Module):
@@ -84,7 +83,7 @@ class GEBlock(nn.Module):
         active_nchw: Tensor = rectify(self.norm1(x_nchw))
         shortcut_nchw: Tensor = x_nchw if self.shortcut is None else convolve(self.shortcut, active_nchw)
         excited_nchw: Tensor = self.gather_excite(self._branch(active_nchw))
-        return add_shortcut(excited_nchw, shortcut_nchw)
+        return shortcut_nchw + excited_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``gate``, what the branch is multiplied with, ``(N, C', H', W')``."""

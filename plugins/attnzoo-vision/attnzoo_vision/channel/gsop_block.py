@@ -11,7 +11,7 @@ from attnzoo_vision.channel.gsop_position import GSoPPosition
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.conv_norm import ConvNorm
-from attnzoo_vision.ops.rectify import rectify_
+from attnzoo_vision.ops.rectify import rectify, rectify_
 
 
 class GSoPBlock(nn.Module):
@@ -85,7 +85,7 @@ class GSoPBlock(nn.Module):
         return {name: value for part in parts for name, value in part.attention(branch_nchw).items()}
 
     def _branch(self, x_nchw: Tensor) -> Tensor:
-        branch_nchw: Tensor = self.conv3(rectify_(self.conv2(rectify_(self.conv1(x_nchw)))))
+        branch_nchw: Tensor = self.conv3(rectify(self.conv2(rectify(self.conv1(x_nchw)))))
         return branch_nchw
 
     def _attend(self, branch_nchw: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_divides
 from attnzoo_vision.ops.conv_norm import ConvNorm
-from attnzoo_vision.ops.rectify import rectify_
-from attnzoo_vision.ops.tokens import add_shortcut
+from attnzoo_vision.ops.rectify import rectify, rectify_
 
 
 class SKBlock(nn.Module):
@@ -76,15 +75,15 @@ class SKBlock(nn.Module):
         """Return the sum of the bottleneck and the shortcut."""
         maps = self._maps(x_nchw)
         selected_nchw = weighted_sum(maps, self._weight(maps))
-        return rectify_(add_shortcut(self.expand(selected_nchw), self.shortcut(x_nchw)))
+        return rectify_(self.expand(selected_nchw) + self.shortcut(x_nchw))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``branch``, the weights of the dense and the grouped branch, ``(N, 2, C', 1, 1)``; they sum to 1."""
         return {"branch": self._weight(self._maps(x_nchw))[:, :, :, None, None]}
 
     def _maps(self, x_nchw: Tensor) -> list[Tensor]:
-        reduced_nchw = rectify_(self.reduce(x_nchw))
-        return [rectify_(self.dense(reduced_nchw)), rectify_(self.grouped(reduced_nchw))]
+        reduced_nchw = rectify(self.reduce(x_nchw))
+        return [rectify(self.dense(reduced_nchw)), rectify(self.grouped(reduced_nchw))]
 
     def _weight(self, maps: list[Tensor]) -> Tensor:
         hidden_nr = torch.relu(self.norm(self.squeeze(pooled_sum(maps))))

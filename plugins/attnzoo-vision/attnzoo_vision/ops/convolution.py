@@ -36,7 +36,8 @@ def is_untouched(layer: Convolution) -> bool:
 
 
 def _is_hooked(layer: nn.Module) -> bool:
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
+    backward = layer._backward_hooks or layer._backward_pre_hooks
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or backward)
 
 
 def _makes_plane(layer: Convolution) -> bool:

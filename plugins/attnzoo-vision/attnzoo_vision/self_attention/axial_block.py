@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.rectify import rectify, rectify_
-from attnzoo_vision.ops.tokens import add_shortcut
 from attnzoo_vision.self_attention.position_sensitive_axial_attention import PositionSensitiveAxialAttention
 
 
@@ -79,7 +78,7 @@ class AxialBlock(nn.Module):
         """Return the shortcut plus the attended bottleneck, rectified."""
         shortcut_nohw = x_nchw if self.shortcut is None else self.shortcut(x_nchw)
         attended_nrhw = rectify(self.width(self.height(self.reduce(x_nchw))))
-        return rectify_(add_shortcut(self.expand(attended_nrhw), shortcut_nohw))
+        return rectify_(self.expand(attended_nrhw) + shortcut_nohw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``height`` and ``width``: for each line and head, the weight of every key for every query."""

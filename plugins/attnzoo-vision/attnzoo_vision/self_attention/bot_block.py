@@ -6,8 +6,7 @@ from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.conv_norm import ConvNorm
-from attnzoo_vision.ops.rectify import rectify_
-from attnzoo_vision.ops.tokens import add_shortcut
+from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.self_attention.bot_mhsa import BotMHSA, Position
 
 
@@ -61,8 +60,7 @@ class BotBlock(nn.Module):
         out = channels if out_channels is None else out_channels
         hidden = max(1, out // 4) if hidden_channels is None else hidden_channels
         inner = num_heads * head_dim
-        # what it follows is fresh and its values are not needed again
-        self.activation = rectify_ if activation == "relu" else get_activation(name, activation)
+        self.activation = rectify if activation == "relu" else get_activation(name, activation)
         self.shortcut: ConvNorm | None = None
         if out != channels or stride == 2:
             kernel_size = 3 if stride == 2 else 1
@@ -85,7 +83,7 @@ class BotBlock(nn.Module):
         """Return the shortcut plus the attended bottleneck, activated."""
         shortcut_nohw = x_nchw if self.shortcut is None else self.activation(self.shortcut(x_nchw))
         inner_nihw = self.activation(self.norm(self.mhsa(self.activation(self.reduce(x_nchw)))))
-        return self.activation(add_shortcut(self.expand(inner_nihw), shortcut_nohw))
+        return self.activation(self.expand(inner_nihw) + shortcut_nohw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weight of every key (column) for every query (row) in each head."""
