@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from case import Case
+from case import Case, Size
 from cases import CASES as MAP_CASES
 from cases_networks import CASES as NETWORK_CASES
 from cases_networks import PLAIN as PLAIN_NETWORKS
@@ -53,7 +53,6 @@ from torch.utils._pytree import tree_leaves
 import attnzoo
 
 Step = Callable[[], object]
-Size = tuple[int, ...]
 CASES = (*MAP_CASES, *STRUCTURE_CASES, *NETWORK_CASES, *TOKEN_CASES)
 PLAIN = PLAIN_MAPS | PLAIN_STRUCTURE | PLAIN_NETWORKS | PLAIN_TOKENS
 MODES = ("forward", "backward")  # backward: forward and backward
@@ -171,9 +170,7 @@ def cell(
 ) -> dict[str, Any]:
     """Measure one size, layout and mode and return the record of it."""
     record: dict[str, Any] = {"block": case.shown, "size": "x".join(map(str, size)), "layout": layout, "mode": mode}
-    inputs = [
-        t.contiguous(memory_format=LAYOUTS[layout]) if case.maps and t.dim() == 4 else t for t in case.inputs(size)
-    ]
+    inputs = [in_layout(t, layout) if case.maps and t.dim() == 4 else t for t in case.inputs(size)]
     steps = steps_of(forms, inputs, mode, record)
     if len(steps) == 1 and not options.compiled and case.name in PLAIN:
         steps |= steps_of({"plain": Plain(PLAIN[case.name], forms["ours"])}, inputs, mode, record)

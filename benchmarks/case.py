@@ -13,6 +13,8 @@ Build = Callable[[int, int], nn.Module]  # channels and side of the map
 Arguments = Callable[[int, int], Mapping[str, Any]]
 Inputs = Callable[[Size], tuple[Tensor, ...]]
 
+TWENTY_EIGHT = 512 * 28 * 28  # C * H * W, bound of the costly ones
+
 
 @dataclass(frozen=True)
 class Case:

@@ -1,6 +1,6 @@
-"""What ``blocks.py`` measures: attention on whole maps. Further blocks are in the modules that the last lines name."""
+"""What ``blocks.py`` measures of attention on whole maps; ``plain.py`` has the formulas."""
 
-from case import Case, channels, divisible, fcv, hidden, peer_class, timm, tokens
+from case import TWENTY_EIGHT, Case, channels, divisible, fcv, hidden, peer_class, timm, tokens
 from torch import nn
 
 
@@ -43,7 +43,7 @@ def _torchvision_se(c: int, h: int) -> nn.Module:
 
 _PSA = "PolarizedSelfAttention"
 _COORD = "timm.layers.coord_attn"
-_TWENTY_EIGHT, _SMALL = 512 * 28 * 28, 64 * 56 * 56  # bounds of the costly ones
+_SMALL = 64 * 56 * 56  # bound of the costliest
 
 CASES = (
     Case("se", hidden(1 / 16), {"timm": timm("SEModule"), "torchvision": _torchvision_se}),
@@ -56,9 +56,9 @@ CASES = (
     Case("gct", channels()),
     Case("gsop-channel", channels()),
     Case("lct", channels()),
-    Case("sk", hidden(1 / 16, groups=1, split_input=True), {"timm": timm("SelectiveKernel")}, _TWENTY_EIGHT),
-    Case("sk-linear", channels(), {}, _TWENTY_EIGHT),
-    Case("split-attention", channels(), {"timm": _split}, _TWENTY_EIGHT),
+    Case("sk", hidden(1 / 16, groups=1, split_input=True), {"timm": timm("SelectiveKernel")}, TWENTY_EIGHT),
+    Case("sk-linear", channels(), {}, TWENTY_EIGHT),
+    Case("split-attention", channels(), {"timm": _split}, TWENTY_EIGHT),
     Case("srm", channels()),
     Case("bam", channels(dilation=1), {"fightingcv": fcv("BAM", "BAMBlock", dia_val=1)}),
     Case("cbam", channels(bias=False), {"timm": timm("CbamModule", "timm.layers.cbam")}),
@@ -94,32 +94,32 @@ CASES = (
     Case("criss-cross-attention", channels(), {"fightingcv": fcv("CrissCrossAttention", "CrissCrossAttention")}),
     Case("external-attention", channels()),
     Case("ema-unit", channels()),
-    Case("axial-attention", channels(), {}, _TWENTY_EIGHT),
-    Case("bot-mhsa", lambda c, h: {"channels": c, "feature_size": h}, {"timm": _bottleneck}, _TWENTY_EIGHT),
+    Case("axial-attention", channels(), {}, TWENTY_EIGHT),
+    Case("bot-mhsa", lambda c, h: {"channels": c, "feature_size": h}, {"timm": _bottleneck}, TWENTY_EIGHT),
     Case(
         "halo-attention",
         lambda c, h: {"channels": c, "block_size": 8 if h % 8 == 0 else 7},
         {"timm": _halo},
-        _TWENTY_EIGHT,
+        TWENTY_EIGHT,
     ),
     Case(
         "lambda-layer",
         channels(kernel_size=9),
         {"timm": timm("LambdaLayer", "timm.layers.lambda_layer")},
-        _TWENTY_EIGHT,
+        TWENTY_EIGHT,
     ),
     Case(
         "outlook-attention",
         lambda c, h: {"embed_dim": c, "num_heads": max(1, c // 32)},
         {"fightingcv": _outlook},
-        _TWENTY_EIGHT,
+        TWENTY_EIGHT,
         inputs=tokens,
         maps=False,
     ),
     Case("bat", channels(), {"timm": timm("BatNonLocalAttn")}),
     Case("double-attention", channels(residual=False), {"fightingcv": _double}),
     Case("double-attention-positions", channels()),
-    Case("cot-layer", channels(), {}, _TWENTY_EIGHT),
+    Case("cot-layer", channels(), {}, TWENTY_EIGHT),
     Case("temporal-adaptive-module", channels(num_frames=8)),
     Case("motion-excitation", channels(num_frames=8)),
 )

@@ -6,14 +6,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from case import Case, Size, channels, peer_class
-from plain import conv1x1, gather_excite, gsop_channel, mean_hw, scaled, tokens
+from case import TWENTY_EIGHT, Case, Size, channels, peer_class
+from plain import (
+    batch_norm,
+    conv1x1,
+    conv_norm,
+    conv_norm_relu,
+    gather_excite,
+    gsop_channel,
+    mean_hw,
+    scaled,
+    tokens,
+)
 from torch import Tensor, nn
 
 Block = Any
 
 _CLASSES, _FRAMES = 19, 8
-_TWENTY_EIGHT = 512 * 28 * 28  # bound of the costly ones
 
 
 def _axial(c: int, h: int) -> Mapping[str, Any]:
@@ -49,35 +58,22 @@ def _classes(size: Size) -> tuple[Tensor, ...]:
 
 
 CASES = (
-    Case("axial-block", _axial, {}, _TWENTY_EIGHT),
-    Case("bot-block", _bottleneck, {"timm": _timm_bottleneck}, _TWENTY_EIGHT),
-    Case("ge-block", channels(), {}, _TWENTY_EIGHT),
+    Case("axial-block", _axial, {}, TWENTY_EIGHT),
+    Case("bot-block", _bottleneck, {"timm": _timm_bottleneck}, TWENTY_EIGHT),
+    Case("ge-block", channels(), {}, TWENTY_EIGHT),
     Case("gsop-block", channels()),
     Case("gsop-position", channels()),
     Case("sk-block", _selective),
     Case("dia-cell", channels(dropout=0.0), inputs=_state, maps=False),
     Case("dia-stage", channels()),
-    Case("coxt-layer", channels(), {}, _TWENTY_EIGHT),
+    Case("coxt-layer", channels(), {}, TWENTY_EIGHT),
     Case("ocr-block", channels(dropout=0.0), inputs=_classes),
     Case("multiple-temporal-aggregation", channels(num_frames=_FRAMES)),
-    Case("position-sensitive-axial-attention", _axial, {}, _TWENTY_EIGHT),
+    Case("position-sensitive-axial-attention", _axial, {}, TWENTY_EIGHT),
 )
 
 
 # units; ReLU writes over its input, and the sum over the branch, where the authors' networks do
-
-
-def batch_norm(norm: Any, x: Tensor) -> Tensor:
-    state = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    return F.batch_norm(x, *state, norm.training, norm.momentum, norm.eps)
-
-
-def conv_norm(unit: Any, x: Tensor) -> Tensor:
-    return batch_norm(unit.norm, unit.conv(x))
-
-
-def conv_norm_relu(unit: Any, x: Tensor) -> Tensor:
-    return torch.relu_(conv_norm(unit, x))
 
 
 def added(y: Tensor, shortcut: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from case import Case, Size, channels
-from plain import mean_hw, scaled
+from plain import conv_norm, conv_norm_relu, mean_hw, scaled
 from torch import Tensor
 
 Block = Any
@@ -96,27 +96,15 @@ CASES: tuple[Case, ...] = (
 # formulas
 
 
-def _relu(fresh: Tensor) -> Tensor:
-    return F.relu(fresh, inplace=True)
-
-
-def _conv_norm(unit: Any, x: Tensor) -> Tensor:
-    return unit.norm(unit.conv(x))  # type: ignore[no-any-return]
-
-
-def _conv_norm_relu(unit: Any, x: Tensor) -> Tensor:
-    return _relu(_conv_norm(unit, x))
-
-
 def additive_attention_gate(block: Block, x: Tensor, gate: Tensor) -> Tensor:
-    hidden = _relu(block.gate_norm(block.gate(gate)) + block.skip_norm(block.skip(x)))
+    hidden = torch.relu_(block.gate_norm(block.gate(gate)) + block.skip_norm(block.skip(x)))
     return x * torch.sigmoid(block.psi_norm(block.psi(hidden)))
 
 
 def attention_gate(block: Block, x: Tensor, gate: Tensor) -> Tensor:
     theta = block.theta(x)
     phi = F.interpolate(block.phi(gate), theta.shape[2:], mode="bilinear")
-    weight = torch.sigmoid(block.psi(_relu(theta + phi)))
+    weight = torch.sigmoid(block.psi(torch.relu_(theta + phi)))
     weight = F.interpolate(weight, x.shape[2:], mode="bilinear")
     return block.norm(block.project(weight.expand_as(x) * x))
 
@@ -126,44 +114,44 @@ def affine_sampler(block: Block, x: Tensor, theta: Tensor) -> Tensor:
 
 
 def stn(block: Block, x: Tensor) -> Tensor:
-    feature = _relu(F.max_pool2d(block.conv1(x), 2, ceil_mode=True))
-    feature = _relu(F.max_pool2d(block.conv2(feature), 2, ceil_mode=True))
+    feature = torch.relu_(F.max_pool2d(block.conv1(x), 2, ceil_mode=True))
+    feature = torch.relu_(F.max_pool2d(block.conv2(feature), 2, ceil_mode=True))
     feature = F.adaptive_avg_pool2d(feature, 3).flatten(1)
-    theta = block.theta(_relu(block.hidden(feature))).view(-1, 2, 3)
+    theta = block.theta(torch.relu_(block.hidden(feature))).view(-1, 2, 3)
     return affine_sampler(block, x, theta)
 
 
 def bisenet_arm(block: Block, x: Tensor) -> Tensor:
-    feature = _conv_norm_relu(block.conv, x)
+    feature = conv_norm_relu(block.conv, x)
     return scaled(feature, torch.sigmoid(block.gate_norm(block.gate(mean_hw(feature)))))
 
 
 def bisenet_context_path(block: Block, x: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
-    mean = _relu(block.context_norm(block.context(mean_hw(deep))))
+    mean = torch.relu_(block.context_norm(block.context(mean_hw(deep))))
     last = bisenet_arm(block.deep_arm, deep) + mean[:, :, None, None]
     last = F.interpolate(last, x.shape[2:], mode="bilinear", align_corners=True)
-    last = _conv_norm_relu(block.deep_refine, last)
+    last = conv_norm_relu(block.deep_refine, last)
     size = (2 * x.shape[2], 2 * x.shape[3])
     joined = F.interpolate(bisenet_arm(block.arm, x) + last, size, mode="bilinear", align_corners=True)
-    return _conv_norm_relu(block.refine, joined), last
+    return conv_norm_relu(block.refine, joined), last
 
 
 def bisenet_ffm(block: Block, spatial: Tensor, context: Tensor) -> Tensor:
-    feature = _conv_norm_relu(block.fuse, torch.cat([spatial, context], dim=1))
-    weight = torch.sigmoid(block.excite(_relu(block.squeeze(mean_hw(feature)))))
+    feature = conv_norm_relu(block.fuse, torch.cat([spatial, context], dim=1))
+    weight = torch.sigmoid(block.excite(torch.relu_(block.squeeze(mean_hw(feature)))))
     return feature + scaled(feature, weight)
 
 
 def bisenet_spatial_path(block: Block, x: Tensor) -> Tensor:
     for unit in (block.conv1, block.conv2, block.conv3, block.conv4):
-        x = _conv_norm_relu(unit, x)
+        x = conv_norm_relu(unit, x)
     return x
 
 
 def stdc_module(block: Block, x: Tensor) -> Tensor:
     results = []
     for unit in block.convs:
-        x = _conv_norm_relu(unit, x)
+        x = conv_norm_relu(unit, x)
         results.append(x)
     return torch.cat(results, dim=1)
 
@@ -189,36 +177,36 @@ def pan_fpa(block: Block, x: Tensor) -> Tensor:
     mean = block.mean_norm(block.mean(mean_hw(x)))
     levels = [x]
     for unit in block.down:
-        levels.append(_conv_norm_relu(unit, levels[-1]))
-    merged = _conv_norm(block.lateral[2], levels[3])
+        levels.append(conv_norm_relu(unit, levels[-1]))
+    merged = conv_norm(block.lateral[2], levels[3])
     for i in (2, 1, 0):
         height, width = levels[i].shape[2:]
-        merged = _relu(block.up_norm[i](block.up[i](merged)[..., :height, :width]))
+        merged = torch.relu_(block.up_norm[i](block.up[i](merged)[..., :height, :width]))
         if i > 0:
-            merged = _relu(_conv_norm(block.lateral[i - 1], levels[i]) + merged)
-    return _relu(_conv_norm(block.master, x) * merged + mean[:, :, None, None])
+            merged = torch.relu_(conv_norm(block.lateral[i - 1], levels[i]) + merged)
+    return torch.relu_(conv_norm(block.master, x) * merged + mean[:, :, None, None])
 
 
 def pan_gau(block: Block, x: Tensor, fine: Tensor) -> Tensor:
-    weight = _relu(block.gate_norm(block.gate(mean_hw(x))))
-    weighted = scaled(_conv_norm(block.fine, fine), weight)
-    return _relu(block.coarse_norm(block.coarse(x)) + weighted)
+    weight = torch.relu_(block.gate_norm(block.gate(mean_hw(x))))
+    weighted = scaled(conv_norm(block.fine, fine), weight)
+    return torch.relu_(block.coarse_norm(block.coarse(x)) + weighted)
 
 
 def reverse_attention(block: Block, x: Tensor, prediction: Tensor) -> Tensor:
-    y = _relu(block.reduce_norm(block.reduce(x)))
+    y = torch.relu_(block.reduce_norm(block.reduce(x)))
     y = torch.sigmoid(-prediction).expand_as(y) * y
     for conv, norm in zip(block.convs, block.norms, strict=True):
-        y = _relu(norm(conv(y)))
+        y = torch.relu_(norm(conv(y)))
     return prediction + block.score(y)
 
 
 def reverse_attention_pranet(block: Block, x: Tensor, prediction: Tensor) -> Tensor:
     gate = 1 - torch.sigmoid(prediction)
-    y = _conv_norm(block.reduce, gate.expand_as(x) * x)
+    y = conv_norm(block.reduce, gate.expand_as(x) * x)
     for unit in block.hidden:
-        y = torch.relu(_conv_norm(unit, y))
-    return _conv_norm(block.score, y) + prediction
+        y = torch.relu(conv_norm(unit, y))
+    return conv_norm(block.score, y) + prediction
 
 
 def large_kernel_attention(block: Block, x: Tensor) -> Tensor:
@@ -258,9 +246,9 @@ def pyramid_attention(block: Block, x: Tensor) -> Tensor:
 
 
 def _unit(unit: Any, x: Tensor) -> Tensor:
-    y = unit.conv1(_relu(unit.bn1(x)))
-    y = unit.conv2(_relu(unit.bn2(y)))
-    return unit.conv3(_relu(unit.bn3(y))) + x  # type: ignore[no-any-return]
+    y = unit.conv1(torch.relu_(unit.bn1(x)))
+    y = unit.conv2(torch.relu_(unit.bn2(y)))
+    return unit.conv3(torch.relu_(unit.bn3(y))) + x  # type: ignore[no-any-return]
 
 
 def residual_attention(block: Block, x: Tensor) -> Tensor:
@@ -277,7 +265,7 @@ def residual_attention(block: Block, x: Tensor) -> Tensor:
         mask = _unit(up, resized + _unit(skip, level))
     mask = F.interpolate(mask, trunk.shape[2:], mode="bilinear", align_corners=True)
     for norm, _, conv in (block.mask[:3], block.mask[3:]):
-        mask = conv(_relu(norm(mask)))
+        mask = conv(torch.relu_(norm(mask)))
     return _unit(block.last, (1 + torch.sigmoid(mask)) * trunk)
 
 

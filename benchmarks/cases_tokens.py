@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from case import Case, Size, channels, peer_class, tokens
+from case import TWENTY_EIGHT, Case, Size, channels, peer_class, tokens
 from plain import conv1x1, mean_hw
 from torch import Tensor, nn
 
@@ -145,18 +145,16 @@ def _swin(shift: int) -> dict[str, Callable[[int, int], nn.Module]]:
     return {"timm": of_timm, "torchvision": of_torchvision}
 
 
-_TWENTY_EIGHT = 512 * 28 * 28  # bound of the costly ones
-
 CASES: tuple[Case, ...] = (
-    Case("attention-pool2d", lambda c, h: {"channels": c, "feature_size": h}, {"timm": _pool}, _TWENTY_EIGHT),
-    Case("rot-attention-pool2d", channels(), {"timm": _rot_pool}, _TWENTY_EIGHT),
+    Case("attention-pool2d", lambda c, h: {"channels": c, "feature_size": h}, {"timm": _pool}, TWENTY_EIGHT),
+    Case("rot-attention-pool2d", channels(), {"timm": _rot_pool}, TWENTY_EIGHT),
     Case("dat-deform-attn", _dat("dat++")),
     Case("dat-deform-attn", _dat("dat"), {"fightingcv": _fcv_dat}, label="dat-deform-attn (dat)"),
     Case("divided-space-time", _embed(), inputs=_clip, maps=False),
     Case("joint-space-time", _embed(), inputs=_joint_clip, maps=False),
     Case("gltr", channels(), inputs=_frame_features, maps=False),
     Case("temporal-self-attention", channels(), inputs=_features_of_frames, maps=False),
-    Case("mhsa", _embed(), {"timm": _attention}, _TWENTY_EIGHT, inputs=_listed, maps=False),
+    Case("mhsa", _embed(), {"timm": _attention}, TWENTY_EIGHT, inputs=_listed, maps=False),
     Case(
         "ms-deform-attn",
         lambda c, h: {"embed_dim": c, "level_shapes": _level_shapes(h)},

@@ -27,6 +27,19 @@ def scaled(x: Tensor, weight_nc: Tensor) -> Tensor:
     return x * weight_nc[:, :, None, None].expand_as(x)
 
 
+def batch_norm(norm: Any, x: Tensor) -> Tensor:
+    state = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    return F.batch_norm(x, *state, norm.training, norm.momentum, norm.eps)
+
+
+def conv_norm(unit: Any, x: Tensor) -> Tensor:
+    return batch_norm(unit.norm, unit.conv(x))
+
+
+def conv_norm_relu(unit: Any, x: Tensor) -> Tensor:
+    return torch.relu_(conv_norm(unit, x))
+
+
 # channel
 
 

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.activation import Activation, get_fresh_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.checks import check_at_least, check_odd
 from attnzoo_vision.ops.conv_norm import ConvNorm
-from attnzoo_vision.ops.rectify import rectify_
 
 
 class SK(nn.Module):
@@ -68,8 +67,7 @@ class SK(nn.Module):
         _check(channels, out, kernel_size, min(groups, out), split_input)
         hidden = max(out // reduction, 32) if hidden_channels is None else hidden_channels
         self.split_input = split_input
-        # what it follows is fresh and its values are not needed again
-        self.activation = rectify_ if activation == "relu" else get_activation("SK", activation)
+        self.activation = get_fresh_activation("SK", activation)
         self.branches = nn.ModuleList(
             ConvNorm(
                 channels // count if split_input else channels,

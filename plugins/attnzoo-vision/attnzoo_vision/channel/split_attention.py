@@ -2,13 +2,12 @@
 
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.activation import Activation, get_fresh_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 from attnzoo_vision.ops.joined_norm import conv_and_norm
-from attnzoo_vision.ops.rectify import rectify_
 
 
 class SplitAttention(nn.Module):
@@ -73,8 +72,7 @@ class SplitAttention(nn.Module):
         check_divides("SplitAttention", "groups", groups, "out_channels", out)
         check_divides("SplitAttention", "groups", groups, "hidden_channels", hidden)
         self.radix, self.groups = radix, groups
-        # what it follows is fresh and its values are not needed again
-        self.activation = rectify_ if activation == "relu" else get_activation("SplitAttention", activation)
+        self.activation = get_fresh_activation("SplitAttention", activation)
         self.conv = nn.Conv2d(channels, out * radix, kernel_size, stride, pad, dilation, groups * radix, bias)
         self.conv_norm = BatchNorm2d(out * radix) if norm else nn.Identity()
         self.squeeze = GroupedLinear(out, hidden, groups=groups)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnzoo_vision.ops.rectify import rectify_
+
 Activation = Literal[
     "relu", "relu6", "leaky_relu", "elu", "silu", "gelu", "hard_swish", "mish", "tanh", "sigmoid", "identity"
 ]
@@ -33,6 +35,11 @@ def get_activation(owner: str, name: str) -> Callable[[Tensor], Tensor]:
         "identity": _same,
     }
     return _pick(functions, owner, "activation", name)
+
+
+def get_fresh_activation(owner: str, name: str) -> Callable[[Tensor], Tensor]:
+    """Return the activation for maps that are fresh and not needed again as they are: it may write over them."""
+    return rectify_ if name == "relu" else get_activation(owner, name)
 
 
 def get_gate(owner: str, name: str) -> Callable[[Tensor], Tensor]:

@@ -10,12 +10,19 @@ from torch import Tensor
 
 from attnzoo_vision.ops.compiling import may_specialise
 
+_WIDE = 64  # channels from which a row is read more quickly than its numbers
+
 
 def can_sum_rows(x: Tensor) -> bool:
     """Say whether `sum_rows` may be used for the values ``x``: on a CPU, in full precision."""
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or x.numel() == 0:
         return False
     return may_specialise(x) and x.dtype in (torch.float32, torch.float64)
+
+
+def gains_by_rows(x: Tensor, channels: int) -> bool:
+    """Say whether `sum_rows` may be used, and is quicker than ``grid_sample`` of maps in no order that suits it."""
+    return channels >= _WIDE and can_sum_rows(x)
 
 
 def corners(x: Tensor, y: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -32,10 +32,11 @@ def convolve(layer: Convolution, x: Tensor) -> Tensor:
 
 def is_untouched(layer: Convolution) -> bool:
     """Say whether the weights of a convolution tell all: it is torch's own, pads by zeros, and nothing hooks to it."""
-    return type(layer) in (nn.Conv1d, nn.Conv2d, nn.Conv3d) and layer.padding_mode == "zeros" and not _is_hooked(layer)
+    return type(layer) in (nn.Conv1d, nn.Conv2d, nn.Conv3d) and layer.padding_mode == "zeros" and not is_hooked(layer)
 
 
-def _is_hooked(layer: nn.Module) -> bool:
+def is_hooked(layer: nn.Module) -> bool:
+    """Say whether anything hooks to a layer, so that it must be called itself."""
     backward = layer._backward_hooks or layer._backward_pre_hooks
     return bool(layer._forward_hooks or layer._forward_pre_hooks or backward)
 
@@ -53,7 +54,7 @@ def convolve_through(layers: nn.Sequential, x_nchw: Tensor) -> Tensor:
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             x_nchw = convolve(layer, x_nchw)
-        elif type(layer) is nn.ReLU and not _is_hooked(layer):
+        elif type(layer) is nn.ReLU and not is_hooked(layer):
             x_nchw = rectify(x_nchw)
         else:
             x_nchw = layer(x_nchw)

@@ -6,11 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnzoo_vision.ops.bilinear import can_sum_rows, corners, sum_rows
+from attnzoo_vision.ops.bilinear import corners, gains_by_rows, sum_rows
 
 Sizes = Sequence[Sequence[int]]
-
-_WIDE = 64  # channels of a head from which sums of rows are quicker
 
 
 def level_sizes(block: str, level_shapes: Tensor | Sizes | None, positions: int) -> list[tuple[int, int]]:
@@ -36,7 +34,7 @@ def sample_levels(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight
     ``value_nsgd`` holds the maps one after the other, row by row; a place is (x, y) with 0 and 1 at the borders of the
     map, and what lies outside is zero.
     """
-    if value_nsgd.shape[3] >= _WIDE and can_sum_rows(value_nsgd):
+    if gains_by_rows(value_nsgd, value_nsgd.shape[3]):
         return _sum_of_rows(value_nsgd, sizes, place_nlgvp2, weight_nlgvp)
     samples, queries, heads = weight_nlgvp.shape[:3]
     pieces = value_nsgd.split([height * width for height, width in sizes], dim=1)

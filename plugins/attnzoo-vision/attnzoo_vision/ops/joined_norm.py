@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attnzoo_vision.ops.convolution import convolve, is_untouched
+from attnzoo_vision.ops.convolution import convolve, is_hooked, is_untouched
 
 
 def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
@@ -36,6 +36,5 @@ def _joined(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> bool:
     if conv.weight.numel() > x_nchw.shape[0] * conv.out_channels * x_nchw.shape[2] * x_nchw.shape[3]:
         return False
     touched = not is_untouched(conv) or norm.running_mean is None
-    hooked = norm._forward_hooks or norm._forward_pre_hooks
     full = x_nchw.dtype in (torch.float32, torch.float64) and conv.weight.dtype == norm.weight.dtype == x_nchw.dtype
-    return full and not (norm.training or touched or hooked)
+    return full and not (norm.training or touched or is_hooked(norm))

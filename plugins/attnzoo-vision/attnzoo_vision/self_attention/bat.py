@@ -4,10 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.activation import Activation, get_activation
+from attnzoo_vision.ops.activation import Activation, get_fresh_activation
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.conv_norm import ConvNorm
-from attnzoo_vision.ops.rectify import rectify_
 from attnzoo_vision.ops.tokens import add_shortcut
 
 _WIDE = 32  # rows of a block from which its small matrix is quick enough by itself
@@ -59,8 +58,7 @@ class BAT(nn.Module):
         hidden = max(1, channels // reduction // groups) * groups if hidden_channels is None else hidden_channels
         check_divides("BAT", "groups", groups, "hidden_channels", hidden)
         self.block_size, self.groups, self.dropout = block_size, groups, dropout
-        # what it follows is fresh and its values are not needed again
-        self.activation = rectify_ if activation == "relu" else get_activation("BAT", activation)
+        self.activation = get_fresh_activation("BAT", activation)
         self.reduce = ConvNorm(channels, hidden)
         self.squeeze = ConvNorm(hidden, groups)
         self.rows = nn.Linear(groups * block_size, groups * block_size**2)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.affine_grid import sample_rows
-from attnzoo_vision.ops.bilinear import can_sum_rows
+from attnzoo_vision.ops.bilinear import gains_by_rows
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.deformable import even_grid
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
@@ -17,8 +17,6 @@ from attnzoo_vision.ops.tokens import project, project_back
 
 Position = Literal["table", "fixed", "depthwise", "log", "none"]
 Form = Literal["dat", "dat++"]
-
-_WIDE = 64  # channels of a group from which sums of rows are quicker than `grid_sample`
 
 
 class DATDeformAttn(nn.Module):
@@ -209,6 +207,6 @@ class DATDeformAttn(nn.Module):
 def _sampled(x_bdhw: Tensor, place_bhw2: Tensor) -> Tensor:
     """Return the values at the places, channels-last if that is quicker: tokens are made of them."""
     grid_bhw2 = place_bhw2.flip(3).to(x_bdhw.dtype)
-    if x_bdhw.shape[1] >= _WIDE and can_sum_rows(x_bdhw):
+    if gains_by_rows(x_bdhw, x_bdhw.shape[1]):
         return sample_rows(x_bdhw, grid_bhw2, align_corners=True)
     return F.grid_sample(x_bdhw, grid_bhw2, align_corners=True)
