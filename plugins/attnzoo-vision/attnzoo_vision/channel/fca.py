@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.axis_pooling import channels_last_view, mean_over
+from attnzoo_vision.ops.axis_pooling import mean_over
 from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.compiling import compiled_for_cpu
+from attnzoo_vision.ops.layout import channels_last_view
 
 # (height, width) frequencies on a 7 x 7 grid in the authors' order; "top" by accuracy of each alone, "low" by frequency
 _ORDERS = {

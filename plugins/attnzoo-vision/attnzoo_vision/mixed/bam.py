@@ -5,11 +5,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.axis_pooling import channels_last_view
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice
-from attnzoo_vision.ops.compiling import kept_sigmoid
+from attnzoo_vision.ops.compiling import kept_sigmoid, runs_plainly
 from attnzoo_vision.ops.convolution import convolve_through
+from attnzoo_vision.ops.layout import channels_last_view
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -82,4 +82,4 @@ class BAM(nn.Module):
         if torch.is_grad_enabled() or answer.dtype != x.dtype:
             return torch.addcmul(x, x, kept_sigmoid(answer).to(x.dtype))
         weight = answer.sigmoid_()
-        return torch.addcmul(x, x, weight, out=weight) if not torch.compiler.is_compiling() else x + x * weight
+        return torch.addcmul(x, x, weight, out=weight) if runs_plainly() else x + x * weight

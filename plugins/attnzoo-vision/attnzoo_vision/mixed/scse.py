@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice
+from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -56,6 +57,6 @@ class SCSE(nn.Module):
         if self.combine == "sum":
             return x_nchw * (weights["channel"] + weights["spatial"])
         by_channel_nchw, by_pixel_nchw = x_nchw * weights["channel"], x_nchw * weights["spatial"]
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or not runs_plainly():
             return torch.maximum(by_channel_nchw, by_pixel_nchw)
         return torch.maximum(by_channel_nchw, by_pixel_nchw, out=by_channel_nchw)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.axis_pooling import channels_last_view
 from attnzoo_vision.ops.channel_groups import scale_groups
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.layout import channels_last_view
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.vector_product import vector_product
 

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.axis_pooling import mean_over
 from attnzoo_vision.ops.checks import check_at_least, check_divides
-from attnzoo_vision.ops.compiling import compiled_for_cpu
-from attnzoo_vision.ops.pooling import is_channels_last
+from attnzoo_vision.ops.compiling import may_specialise, runs_plainly
+from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
 from attnzoo_vision.ops.shuffled_gates import shuffled_gates
 
 
@@ -61,16 +61,16 @@ class ShuffleAttention(nn.Module):
         """Return the weighted channels of ``x_nchw``, shuffled."""
         if not is_channels_last(x_nchw):
             return self._shuffled(x_nchw)
-        own = compiled_for_cpu(x_nchw) if torch.compiler.is_compiling() else not torch.is_autocast_enabled("cpu")
+        own = may_specialise(x_nchw) and not torch.is_autocast_enabled("cpu")
         if own and x_nchw.device.type == "cpu" and x_nchw.dtype in (torch.float32, torch.float64):
             affine = (self.channel_weight, self.channel_bias, *self._pixel_affine())
             return shuffled_gates(x_nchw, affine, self.groups, self.norm.eps)
-        return self._shuffled(x_nchw.contiguous()).contiguous(memory_format=torch.channels_last)
+        return to_channels_last(self._shuffled(x_nchw.contiguous()))
 
     def _shuffled(self, x_nchw: Tensor) -> Tensor:
         first, second = self._halves(x_nchw)
         channel, pixel = self._channel_gate(first), self._pixel_gate(second)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.groups % 2 or pixel.dtype != x_nchw.dtype:
+        if torch.is_grad_enabled() or not runs_plainly() or self.groups % 2 or pixel.dtype != x_nchw.dtype:
             joined_nchw = torch.stack([first * channel, second * pixel], dim=2).flatten(1, 3)
             return torch.unflatten(joined_nchw, 1, (2, -1)).transpose(1, 2).flatten(1, 2)
         y_nchw = torch.empty_like(x_nchw)

@@ -1,9 +1,14 @@
 """SimAM: every element weighted by how far it stands out from its channel, without parameters."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from attnzoo_vision.ops.compiling import runs_plainly
+from attnzoo_vision.ops.differentiate import differentiate
+from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
 
 _PIECE_BYTES = 1 << 21  # enough rows for the operators, few enough for the cache
 _PIECEWISE = (torch.float32, torch.float64)
@@ -47,8 +52,8 @@ class SimAM(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each element scaled by its weight."""
-        if torch.compiler.is_compiling() or x_nchw.device.type != "cpu" or x_nchw.dtype not in _PIECEWISE:
-            return x_nchw * _element_weight(x_nchw, self.e_lambda)
+        if not runs_plainly() or x_nchw.device.type != "cpu" or x_nchw.dtype not in _PIECEWISE:
+            return _weigh(x_nchw, self.e_lambda)
         if torch.is_grad_enabled() and x_nchw.requires_grad:
             weighted: Tensor = _SimAMFunction.apply(x_nchw, self.e_lambda)  # type: ignore[no-untyped-call]
             return weighted
@@ -60,6 +65,10 @@ def _element_weight(x_nchw: Tensor, e_lambda: float) -> Tensor:
     squared_nchw = (x_nchw - x_nchw.mean((2, 3), keepdim=True)).square()
     variance_nc11 = squared_nchw.mean((2, 3), keepdim=True) * (pixels / max(pixels - 1, 1))
     return torch.sigmoid(squared_nchw * (0.25 / (variance_nc11 + e_lambda)) + 0.5)
+
+
+def _weigh(x_nchw: Tensor, e_lambda: float) -> Tensor:
+    return x_nchw * _element_weight(x_nchw, e_lambda)
 
 
 class _Context(torch.autograd.function.FunctionCtx):
@@ -80,13 +89,12 @@ class _SimAMFunction(torch.autograd.Function):
         ctx.e_lambda = inputs[1]
 
     @staticmethod
-    def backward(ctx: _Context, grad_nchw: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _Context, grad_nchw: Tensor) -> tuple[Tensor | None, None]:
         (x_nchw,) = ctx.saved_tensors
-        if not torch.is_grad_enabled():
-            return _backward_by_pieces(x_nchw, grad_nchw, ctx.e_lambda), None
-        # the gradient is to be differentiated again
-        y_nchw = x_nchw * _element_weight(x_nchw, ctx.e_lambda)
-        return torch.autograd.grad(y_nchw, x_nchw, grad_nchw, create_graph=True)[0], None
+        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+            plain = partial(_weigh, e_lambda=ctx.e_lambda)
+            return differentiate(plain, ctx.saved_tensors, grad_nchw)[0], None
+        return _backward_by_pieces(x_nchw, grad_nchw, ctx.e_lambda), None
 
 
 def _rows(*tensors: Tensor) -> list[Tensor]:
@@ -99,9 +107,7 @@ def _rows(*tensors: Tensor) -> list[Tensor]:
 
 def _dense(x_nchw: Tensor) -> Tensor:
     """Return the map itself where it is dense in NCHW or channels-last order, else a contiguous copy."""
-    if x_nchw.is_contiguous(memory_format=torch.channels_last):
-        return x_nchw
-    return x_nchw.contiguous()
+    return x_nchw if is_channels_last(x_nchw) else x_nchw.contiguous()
 
 
 def _pieces(*rows: Tensor) -> Iterable[tuple[Tensor, ...]]:
@@ -129,9 +135,8 @@ def _backward_by_pieces(x_nchw: Tensor, grad_nchw: Tensor, e_lambda: float) -> T
     """Return the gradient of the input: with d = x - mean, a = 1 / (4 (var + lambda)), s = sigmoid(a d^2 + 1/2) and
     q = g x s (1 - s), it is ``g s + 2 a (q d - mean(q d)) - 8 a^2 sum(q d^2) d / (n - 1)``."""
     x_nchw = _dense(x_nchw)
-    is_contiguous = x_nchw.is_contiguous()
-    layout = torch.contiguous_format if is_contiguous else torch.channels_last
-    grad_nchw, out_nchw = grad_nchw.contiguous(memory_format=layout), torch.empty_like(x_nchw)
+    grad_nchw = to_channels_last(grad_nchw) if is_channels_last(x_nchw) else grad_nchw.contiguous()
+    out_nchw = torch.empty_like(x_nchw)
     n = x_nchw.shape[2] * x_nchw.shape[3]
     for x, grad, out in _pieces(*_rows(x_nchw, grad_nchw, out_nchw)):
         d = x - x.mean(1, keepdim=True)

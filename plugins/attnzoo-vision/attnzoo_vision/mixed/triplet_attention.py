@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.axis_pooling import (
-    channels_last_view,
     max_over_channels,
     max_over_height,
     max_over_width,
@@ -15,6 +14,7 @@ from attnzoo_vision.ops.axis_pooling import (
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_odd
 from attnzoo_vision.ops.compiling import settled
+from attnzoo_vision.ops.layout import channels_last_view
 from attnzoo_vision.ops.plane_conv import convolve_to_plane
 
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnzoo_vision.ops.bilinear import can_sum_rows, corners, sum_rows
-from attnzoo_vision.ops.tokens import is_channels_last
+from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
 
 
 def affine_grid(theta_n23: Tensor, height: int, width: int, *, align_corners: bool) -> Tensor:
@@ -24,7 +24,7 @@ def sample(x_nchw: Tensor, grid_nij2: Tensor, mode: str, padding_mode: str, alig
         y_ncij = sample_rows(x_nchw, grid_nij2, align_corners)
         return y_ncij if channels_last else y_ncij.contiguous()
     y_ncij = F.grid_sample(x_nchw, grid_nij2, mode, padding_mode, align_corners)
-    return y_ncij.contiguous(memory_format=torch.channels_last) if channels_last else y_ncij
+    return to_channels_last(y_ncij) if channels_last else y_ncij
 
 
 def _gains_by_rows(x_nchw: Tensor) -> bool:

@@ -9,15 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnzoo_vision.ops.compiling import settled
-
-
-def channels_last_view(x_nchw: Tensor) -> Tensor | None:
-    """Return the contiguous ``(N, H, W, C)`` view of a channels-last map; None for other layouts and in exports."""
-    if torch.compiler.is_exporting() or x_nchw.is_contiguous():
-        return None
-    view_nhwc = x_nchw.permute(0, 2, 3, 1)
-    return view_nhwc if view_nhwc.is_contiguous() else None
+from attnzoo_vision.ops.compiling import runs_plainly, settled
+from attnzoo_vision.ops.layout import channels_last_view
 
 
 def mean_over(x: Tensor, dim: int | tuple[int, ...], *, keepdim: bool = False) -> Tensor:
@@ -94,13 +87,13 @@ def max_over_channels(x_nchw: Tensor) -> Tensor:
 
 
 def _plain(x: Tensor) -> bool:
-    """Return whether the one-operator form is to be used: under autograd, when compiling, on a GPU."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu"
+    """Return whether the one-operator form is to be used: under autograd, compilers and transforms, on a GPU."""
+    return torch.is_grad_enabled() or not runs_plainly() or x.device.type != "cpu"
 
 
 def _tracked(x: Tensor) -> bool:
     """Return whether a gradient of ``x`` will be asked for by eager autograd on a CPU."""
-    return torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling() and x.device.type == "cpu"
+    return torch.is_grad_enabled() and x.requires_grad and runs_plainly() and x.device.type == "cpu"
 
 
 def _max(x: Tensor, dim: int) -> Tensor:

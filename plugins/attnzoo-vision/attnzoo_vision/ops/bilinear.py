@@ -4,11 +4,15 @@ On a CPU the kernel for weighted sums of rows of a table reads many channels sid
 ``grid_sample``, which reads number by number. A row of few channels it reads more slowly.
 """
 
+from functools import partial
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnzoo_vision.ops.compiling import may_specialise
+from attnzoo_vision.ops.compiling import may_specialise, runs_plainly
+from attnzoo_vision.ops.differentiate import differentiate
 
 _WIDE = 64  # channels from which a row is read more quickly than its numbers
 
@@ -50,5 +54,41 @@ def _neighbours(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
 def sum_rows(table_rd: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """Return ``sum_k weight[..., k] * table[index[..., k]]``, ``(..., D)``."""
     shape = index.shape[:-1]
-    y_bd = F.embedding_bag(index.flatten(0, -2), table_rd, per_sample_weights=weight.flatten(0, -2), mode="sum")
+    inputs = (table_rd, weight.flatten(0, -2), index.flatten(0, -2))
+    if torch.is_grad_enabled() and runs_plainly():
+        y_bd: Tensor = _SumRows.apply(*inputs)  # type: ignore[no-untyped-call]
+    else:
+        y_bd = _sum_rows(*inputs)
     return y_bd.view(*shape, table_rd.shape[1])
+
+
+def _sum_rows(table_rd: Tensor, weight_bk: Tensor, index_bk: Tensor) -> Tensor:
+    return F.embedding_bag(index_bk, table_rd, per_sample_weights=weight_bk, mode="sum")
+
+
+def _sum_rows_plainly(table_rd: Tensor, weight_bk: Tensor, index_bk: Tensor) -> Tensor:
+    return (table_rd[index_bk] * weight_bk.unsqueeze(-1)).sum(dim=1)
+
+
+class _SumRows(torch.autograd.Function):
+    """`_sum_rows`, of which torch has a gradient but not the gradient of that."""
+
+    @staticmethod
+    def forward(ctx: Any, table_rd: Tensor, weight_bk: Tensor, index_bk: Tensor) -> Tensor:
+        ctx.save_for_backward(table_rd, weight_bk, index_bk)
+        table, weight = (t.detach().requires_grad_(t.requires_grad) for t in (table_rd, weight_bk))
+        with torch.enable_grad():
+            ctx.y_bd = _sum_rows(table, weight, index_bk)
+        ctx.leaves = (table, weight)
+        y_bd: Tensor = ctx.y_bd.detach()
+        return y_bd
+
+    @staticmethod
+    def backward(ctx: Any, grad_bd: Tensor) -> tuple[Tensor | None, ...]:
+        table_rd, weight_bk, index_bk = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+            plain = partial(_sum_rows_plainly, index_bk=index_bk)
+            return *differentiate(plain, (table_rd, weight_bk), grad_bd), None
+        wanted = [t for t in ctx.leaves if t.requires_grad]
+        grads = iter(torch.autograd.grad(ctx.y_bd, wanted, grad_bd, retain_graph=True))
+        return *(next(grads) if t.requires_grad else None for t in ctx.leaves), None

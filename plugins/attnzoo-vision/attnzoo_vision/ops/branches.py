@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
+from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -22,7 +22,7 @@ def weighted_sum(branches: Sequence[Tensor], weight_nbc: Tensor) -> Tensor:
     The maps are overwritten where no gradient needs them: hand in maps of your own.
     """
     weights = [weight_nbc[:, index, :, None, None] for index in range(len(branches))]
-    plain = torch.compiler.is_compiling() or any(t.requires_grad for t in (*branches, weight_nbc))
+    plain = not runs_plainly() or any(t.requires_grad for t in (*branches, weight_nbc))
     if plain or any(t.dtype != weight_nbc.dtype for t in branches):
         total = branches[0] * weights[0]
         for branch, weight in zip(branches[1:], weights[1:], strict=True):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from attnzoo_vision.ops.axis_pooling import channels_last_view
+from attnzoo_vision.ops.layout import channels_last_view
 
 
 def scale_groups(x_nchw: Tensor, weight_nghw: Tensor) -> Tensor:

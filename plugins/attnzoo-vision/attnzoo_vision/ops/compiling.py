@@ -1,6 +1,6 @@
-"""Whether a compiler for a CPU reads the code: some forms that eager execution is quick with it makes slow.
+"""Who reads the code: nobody, a compiler for a CPU, which makes some forms slow that are quick eagerly, or others.
 
-Exports are not meant: their readers know the plain layers best.
+Exports and the transforms of ``torch.func`` are such others: they know the plain layers best.
 """
 
 from typing import Any
@@ -19,9 +19,17 @@ def compiled_for_cpu(x: Tensor) -> bool:
     return not torch.is_autocast_enabled("cpu") and not torch._C._are_functorch_transforms_active()
 
 
+def runs_plainly() -> bool:
+    """Say whether the code runs as it stands, neither compiled nor exported nor transformed by ``torch.func``.
+
+    Only then may a function have a gradient of its own, or write over tensors.
+    """
+    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+
+
 def may_specialise(x: Tensor) -> bool:
-    """Say whether a form may be chosen by sizes: eagerly, and where ``torch.compile`` reads this for a CPU."""
-    return not torch.compiler.is_compiling() or compiled_for_cpu(x)
+    """Say whether a form may be chosen by sizes: where the code runs plainly or is compiled for a CPU."""
+    return runs_plainly() or compiled_for_cpu(x)
 
 
 def settled(x: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.compiling import runs_plainly
+from attnzoo_vision.ops.differentiate import differentiate
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -20,7 +22,7 @@ def aggregate_locally(value_nchw: Tensor, weight_nkhw: Tensor, kernel_size: int,
     """
     weight_tngkhw = _taps_first(weight_nkhw.unflatten(1, (groups, -1, kernel_size**2)))
     value_ngrkhw = F.pad(value_nchw, [kernel_size // 2] * 4).unflatten(1, (groups, -1, weight_tngkhw.shape[3]))
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if torch.is_grad_enabled() and runs_plainly():
         y_ngrkhw: Tensor = _Aggregate.apply(value_ngrkhw, weight_tngkhw)  # type: ignore[no-untyped-call]
     else:
         y_ngrkhw = _aggregate(value_ngrkhw, weight_tngkhw)
@@ -62,11 +64,10 @@ class _Aggregate(torch.autograd.Function):
         return _aggregate(value_ngrkhw, weight_tngkhw)
 
     @staticmethod
-    def backward(ctx: Any, grad_ngrkhw: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad_ngrkhw: Tensor) -> tuple[Tensor | None, ...]:
         value_ngrkhw, weight_tngkhw = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
-            y_ngrkhw = _aggregate(value_ngrkhw, weight_tngkhw)
-            return torch.autograd.grad(y_ngrkhw, (value_ngrkhw, weight_tngkhw), grad_ngrkhw, create_graph=True)
+            return differentiate(_aggregate, ctx.saved_tensors, grad_ngrkhw)
         value_grad, weight_grad = torch.zeros_like(value_ngrkhw), torch.empty_like(weight_tngkhw)
         parts = (_shifted(value_ngrkhw, weight_tngkhw), _shifted(value_grad, weight_tngkhw))
         for weight_ngkhw, weight_grad_ngkhw, shifted, shifted_grad in zip(

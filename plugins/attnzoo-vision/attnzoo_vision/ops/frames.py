@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnzoo_vision.ops.axis_pooling import channels_last_view, sum_over_width
-from attnzoo_vision.ops.compiling import compiled_for_cpu, settled
+from attnzoo_vision.ops.axis_pooling import sum_over_width
+from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly, settled
+from attnzoo_vision.ops.layout import channels_last_view
 
 _SMALL_MAP = 256  # pixels
 
@@ -33,6 +34,8 @@ def filter_frames(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
     """
     if torch.compiler.is_compiling():
         return _compiled_filter(x_ntchw, taps)
+    if not runs_plainly():
+        return _filter_each(x_ntchw, taps)
     if torch.is_grad_enabled():
         y_ntchw: Tensor = _FilterFrames.apply(x_ntchw, *taps)  # type: ignore[no-untyped-call]
         return y_ntchw

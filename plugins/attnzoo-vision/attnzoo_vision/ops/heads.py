@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.compiling import may_specialise
-from attnzoo_vision.ops.tokens import is_channels_last
+from attnzoo_vision.ops.layout import is_channels_last
 
 
 def split_heads(x_nlc: Tensor, heads: int) -> Tensor:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.convolution import convolve, is_hooked, is_untouched
 
 
@@ -29,7 +30,7 @@ def conv_and_norm(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> Tensor:
 
 def _joined(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> bool:
     """Say whether the two can be one: plain eager inference in full precision, with nothing hooked to either."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x_nchw.device.type not in ("cpu", "cuda"):
+    if torch.is_grad_enabled() or not runs_plainly() or x_nchw.device.type not in ("cpu", "cuda"):
         return False
     if torch.is_autocast_enabled(x_nchw.device.type):
         return False

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnzoo_vision.ops.compiling import compiled_for_cpu, settled
+from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly, settled
+from attnzoo_vision.ops.layout import is_channels_last
 
 _FEW = 64  # pixels up to which an operator's call costs more than what a compiler makes of the sum
 
@@ -70,12 +71,7 @@ def square_sum(x_nchw: Tensor) -> Tensor:
     """
     trained = torch.is_grad_enabled() and x_nchw.requires_grad
     half = x_nchw.dtype in (torch.float16, torch.bfloat16)
-    if trained or half or torch.compiler.is_compiling() or is_channels_last(x_nchw):
+    if trained or half or not runs_plainly() or is_channels_last(x_nchw):
         return (x_nchw * x_nchw).sum(dim=(2, 3))
     norm_nc: Tensor = torch.linalg.vector_norm(x_nchw, dim=(2, 3))
     return norm_nc.square()
-
-
-def is_channels_last(x_nchw: Tensor) -> bool:
-    """Say whether the channels of ``x_nchw`` lie innermost in memory, and the pixels do not."""
-    return x_nchw.is_contiguous(memory_format=torch.channels_last) and not x_nchw.is_contiguous()

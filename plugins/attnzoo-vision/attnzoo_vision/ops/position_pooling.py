@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnzoo_vision.ops.tokens import is_channels_last
+from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.vector_product import vector_product
 
 

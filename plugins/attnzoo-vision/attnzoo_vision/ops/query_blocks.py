@@ -7,12 +7,14 @@ backward pass; the map of all pairs is never there.
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from attnzoo_vision.ops.compiling import may_specialise
+from attnzoo_vision.ops.differentiate import differentiate
 
 Saved = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor]  # query, key, value, row, column, output
 
@@ -74,18 +76,18 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, row, column, _ = ctx.saved_tensors
-        if not torch.is_grad_enabled():
-            return *_backward(ctx.saved_tensors, grad, ctx.scale), None
-        # the gradient is to be differentiated again
-        logits = torch.matmul(query, key.transpose(-2, -1)) * ctx.scale
-        inputs = [query, key, value]
-        if row is not None and column is not None:
-            logits = logits + (row.unsqueeze(-1) + column.unsqueeze(-2)).flatten(-2)
-            inputs += [row, column]
-        again = torch.matmul(torch.softmax(logits, dim=-1), value)
-        grads = torch.autograd.grad(again, inputs, grad, create_graph=True)
-        return *grads, *[None] * (6 - len(grads))
+        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+            return *differentiate(partial(_attend_plainly, ctx.scale), ctx.saved_tensors[:5], grad), None
+        return *_backward(ctx.saved_tensors, grad, ctx.scale), None
+
+
+def _attend_plainly(
+    scale: float, query: Tensor, key: Tensor, value: Tensor, row: Tensor | None, column: Tensor | None
+) -> Tensor:
+    logits = torch.matmul(query, key.transpose(-2, -1)) * scale
+    if row is not None and column is not None:
+        logits = logits + (row.unsqueeze(-1) + column.unsqueeze(-2)).flatten(-2)
+    return torch.matmul(torch.softmax(logits, dim=-1), value)
 
 
 def _blocks(queries: int, keys: int) -> Iterator[slice]:

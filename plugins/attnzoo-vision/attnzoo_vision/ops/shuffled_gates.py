@@ -5,10 +5,13 @@ places. With ``d = x - mean_hw(x)`` both gates are ``sigmoid(a d + b)``: in the 
 and ``b`` depends on the mean, in the second ``a`` holds the standard deviation.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from attnzoo_vision.ops.differentiate import differentiate
 
 Affine = tuple[Tensor, Tensor, Tensor, Tensor]  # (K,) each: weight and bias by the mean, slope and offset by the pixel
 
@@ -35,6 +38,11 @@ def plain_gates(x_nchw: Tensor, affine: Affine, groups: int, eps: float) -> Tens
     return torch.unflatten(joined_nchw, 1, (2, -1)).transpose(1, 2).flatten(1, 2)
 
 
+def _plain_gates(groups: int, eps: float, x_nchw: Tensor, *affine: Tensor) -> Tensor:
+    weight_k, bias_k, slope_k, offset_k = affine
+    return plain_gates(x_nchw, (weight_k, bias_k, slope_k, offset_k), groups, eps)
+
+
 class _ShuffledGates(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_nchw: Tensor, *rest: Any) -> Tensor:
@@ -46,10 +54,9 @@ class _ShuffledGates(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_nchw: Tensor) -> tuple[Any, ...]:
-        x_nchw, *affine = ctx.saved_tensors[:5]
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
-            y_nchw = plain_gates(x_nchw, tuple(affine), ctx.groups, ctx.eps)
-            return *torch.autograd.grad(y_nchw, (x_nchw, *affine), grad_nchw, create_graph=True), None, None
+            plain = partial(_plain_gates, ctx.groups, ctx.eps)
+            return *differentiate(plain, ctx.saved_tensors[:5], grad_nchw), None, None
         return *_backward(ctx.saved_tensors, grad_nchw, ctx.groups), None, None
 
 

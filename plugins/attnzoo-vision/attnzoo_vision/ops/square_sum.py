@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnzoo_vision.ops.pooling import is_channels_last, square_sum
+from attnzoo_vision.ops.compiling import runs_plainly
+from attnzoo_vision.ops.layout import is_channels_last
+from attnzoo_vision.ops.pooling import square_sum
 
 
 def square_sum_and_map(x_nchw: Tensor) -> tuple[Tensor, Tensor]:
@@ -13,7 +15,7 @@ def square_sum_and_map(x_nchw: Tensor) -> tuple[Tensor, Tensor]:
 
     The gradient of the sums is added in place to that of the map, which a product makes anew.
     """
-    tracked = torch.is_grad_enabled() and x_nchw.requires_grad and not torch.compiler.is_compiling()
+    tracked = torch.is_grad_enabled() and x_nchw.requires_grad and runs_plainly()
     dense = x_nchw.is_contiguous() or is_channels_last(x_nchw)
     if not (tracked and dense and x_nchw.device.type == "cpu" and x_nchw.dtype in (torch.float32, torch.float64)):
         return square_sum(x_nchw), x_nchw

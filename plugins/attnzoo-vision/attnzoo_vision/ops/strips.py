@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.axis_pooling import channels_last_view, mean_over_height, mean_over_width
-from attnzoo_vision.ops.compiling import may_specialise, settled
+from attnzoo_vision.ops.axis_pooling import mean_over_height, mean_over_width
+from attnzoo_vision.ops.compiling import may_specialise, runs_plainly, settled
+from attnzoo_vision.ops.layout import channels_last_view
 
 _FEW = 64  # pixels up to which the strips are pooled by a product
 
@@ -57,7 +58,7 @@ def scale_by_strips(x_nchw: Tensor, height_nch: Tensor, width_ncw: Tensor) -> Te
 
 
 def _scale(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or row.dtype != x.dtype:
+    if torch.is_grad_enabled() or not runs_plainly() or row.dtype != x.dtype:
         return x * column * row
     return (column * row).mul_(x)  # reads the map once
 

@@ -9,16 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnzoo_vision.ops.compiling import may_specialise
+from attnzoo_vision.ops.layout import is_channels_last
 
 
 def as_tokens(x_ncs: Tensor) -> Tensor:
     """Return ``(N, L, C)``, a view of a contiguous or channels-last map with any number of spatial axes."""
     return x_ncs.flatten(2).transpose(1, 2)
-
-
-def is_channels_last(x_ncs: Tensor) -> bool:
-    """Return whether the channels of ``x_ncs`` lie side by side in memory."""
-    return as_tokens(x_ncs).is_contiguous() and not x_ncs.is_contiguous()
 
 
 def project(x_ncs: Tensor, weight_oc: Tensor, bias_o: Tensor | None = None) -> Tensor:

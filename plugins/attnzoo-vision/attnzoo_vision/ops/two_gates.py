@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from attnzoo_vision.ops.axis_pooling import channels_last_view
+from attnzoo_vision.ops.compiling import runs_plainly
+from attnzoo_vision.ops.layout import channels_last_view
 
 
 def scale_by_sum(x_nchw: Tensor, channel_nc: Tensor, spatial_n1l: Tensor) -> Tensor:
@@ -33,5 +34,5 @@ def scale_positions(fresh_nchw: Tensor, spatial_n1l: Tensor) -> Tensor:
 
 def _reusable(fresh: Tensor, other: Tensor) -> bool:
     """Say whether a product may be written over ``fresh``: nothing is recorded, and its type is the product's."""
-    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    recorded = torch.is_grad_enabled() or not runs_plainly()
     return not recorded and torch.result_type(fresh, other) == fresh.dtype

@@ -5,12 +5,14 @@ these they are operators.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attnzoo_vision.ops.compiling import compiled_for_cpu
+from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly
+from attnzoo_vision.ops.differentiate import differentiate
 
 Slices = tuple[slice | int, ...]
 
@@ -25,6 +27,8 @@ def merge_windows(weight_ngijyxhw: Tensor) -> Tensor:
     if compiled_for_cpu(weight_ngijyxhw):
         whole: Tensor = _merge_operator(weight_ngijyxhw)
         return whole
+    if not runs_plainly():
+        return _merge(weight_ngijyxhw)
     merged: Tensor = _Merge.apply(weight_ngijyxhw)  # type: ignore[no-untyped-call]
     return merged
 
@@ -34,6 +38,8 @@ def apply_filters(value_ngds: Tensor, filter_ngtl: Tensor, shifts: Sequence[int]
     if compiled_for_cpu(value_ngds):
         whole: Tensor = _apply_operator(value_ngds, filter_ngtl, shifts)
         return whole
+    if not runs_plainly():
+        return _apply_plainly(value_ngds, filter_ngtl, shifts)
     y_ngdl: Tensor = _Apply.apply(value_ngds, filter_ngtl, shifts)  # type: ignore[no-untyped-call]
     return y_ngdl
 
@@ -114,8 +120,8 @@ class _Apply(torch.autograd.Function):
     def backward(ctx: Any, grad_ngdl: Tensor) -> tuple[Tensor | None, ...]:
         value_ngds, filter_ngtl = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
-            y_ngdl = _apply_plainly(value_ngds, filter_ngtl, ctx.shifts)
-            return *torch.autograd.grad(y_ngdl, (value_ngds, filter_ngtl), grad_ngdl, create_graph=True), None
+            plain = partial(_apply_plainly, shifts=ctx.shifts)
+            return *differentiate(plain, ctx.saved_tensors, grad_ngdl), None
         return *_apply_backward(value_ngds, filter_ngtl, grad_ngdl, ctx.shifts), None
 
 

@@ -104,6 +104,8 @@ class AttentionPool2d(nn.Module):
         size = tuple(x_nchw.shape[2:])
         if size != self.feature_size:
             map_1chw = position_lc[1:].t().unflatten(1, self.feature_size).unsqueeze(0)
-            resized = F.interpolate(map_1chw.float(), size=size, mode="bicubic", antialias=True, align_corners=False)
+            if map_1chw.dtype is not torch.float64:  # half types have no such kernel
+                map_1chw = map_1chw.float()
+            resized = F.interpolate(map_1chw, size=size, mode="bicubic", antialias=True, align_corners=False)
             position_lc = torch.cat([position_lc[:1], resized.to(position_lc.dtype).flatten(2)[0].t()])
         return with_lead(x_nchw, self.class_token) + position_lc.to(x_nchw.dtype)

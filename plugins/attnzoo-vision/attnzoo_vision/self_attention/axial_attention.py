@@ -2,12 +2,11 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
-from attnzoo_vision.ops.tokens import is_channels_last
+from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
 
 
 class AxialAttention(nn.Module):
@@ -93,7 +92,7 @@ class AxialAttention(nn.Module):
         assert total is not None
         y = total.movedim(-1, self.channel_axis)
         if self.channel_axis == 1 and x.dim() == 4 and is_channels_last(x):
-            return y.contiguous(memory_format=torch.channels_last), maps
+            return to_channels_last(y), maps
         return y.contiguous(), maps
 
     def _heads(self, axis: int, lines: Tensor) -> tuple[Tensor, Tensor, Tensor]:

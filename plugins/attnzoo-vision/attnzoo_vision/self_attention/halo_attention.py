@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.heads import merge_heads
+from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.relative import attend_relative, axis_logits, relative_map
-from attnzoo_vision.ops.tokens import is_channels_last, project
+from attnzoo_vision.ops.tokens import project
 
 
 class HaloAttention(nn.Module):

@@ -8,8 +8,8 @@ from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_odd
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.lambdas import apply_lambdas
+from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.sizes import pair
-from attnzoo_vision.ops.tokens import is_channels_last
 
 
 class LambdaLayer(nn.Module):

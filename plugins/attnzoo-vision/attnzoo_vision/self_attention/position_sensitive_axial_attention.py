@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
 from attnzoo_vision.ops.relative import relative_rows
-from attnzoo_vision.ops.tokens import is_channels_last
 
 Axis = Literal["height", "width"]
 
@@ -95,7 +95,7 @@ class PositionSensitiveAxialAttention(nn.Module):
         y_ncml = self.out_norm(both_ncml).unflatten(1, (-1, 2)).sum(dim=2)
         y_nchw = y_ncml.transpose(2, 3) if self.along_height else y_ncml
         if is_channels_last(x_nchw):
-            y_nchw = y_nchw.contiguous(memory_format=torch.channels_last)
+            y_nchw = to_channels_last(y_nchw)
         return F.avg_pool2d(y_nchw, self.stride) if self.stride > 1 else y_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,25 @@
+"""The two memory layouts of maps: contiguous, and channels-last, in which the channels of a pixel lie side by side."""
+
+import torch
+from torch import Tensor
+
+
+def is_channels_last(x_ncs: Tensor) -> bool:
+    """Say whether the channels of ``x_ncs`` lie innermost in memory, and the pixels do not."""
+    return not x_ncs.is_contiguous() and x_ncs.movedim(1, -1).is_contiguous()
+
+
+def channels_last_view(x_nchw: Tensor) -> Tensor | None:
+    """Return the contiguous ``(N, H, W, C)`` view of a channels-last map; None for other layouts and in exports."""
+    if torch.compiler.is_exporting() or x_nchw.is_contiguous():
+        return None
+    view_nhwc = x_nchw.permute(0, 2, 3, 1)
+    return view_nhwc if view_nhwc.is_contiguous() else None
+
+
+def to_channels_last(x_nchw: Tensor) -> Tensor:
+    """Return ``x_nchw`` channels-last, a copy where it is not.
+
+    ``torch.func.vmap`` admits this form; it does not admit ``contiguous(memory_format=...)``.
+    """
+    return x_nchw.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
