@@ -13,7 +13,7 @@ from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divide
 from attnzoo_vision.ops.deformable import even_grid
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
 from attnzoo_vision.ops.sizes import pair
-from attnzoo_vision.ops.tokens import project, project_back
+from attnzoo_vision.ops.tokens import project, project_back, tokens_to_map
 
 Position = Literal["table", "fixed", "depthwise", "log", "none"]
 Form = Literal["dat", "dat++"]
@@ -141,7 +141,9 @@ class DATDeformAttn(nn.Module):
                 f"DATDeformAttn: map of {tuple(x_nchw.shape[2:])}, expected feature_size={list(self.feature_size)}"
             )
             raise ValueError(message)
-        query_nchw = self.query(x_nchw)
+        # as tokens, the features lie side by side, which the fused kernels ask for
+        query_nlc = project(x_nchw, self.query.weight.flatten(1), self.query.bias)
+        query_nchw = tokens_to_map(query_nlc, x_nchw)
         if self.deform:
             place_bhw2, grid_hw2 = self._points(query_nchw)
             x_bdhw = x_nchw.unflatten(1, (self.groups, -1)).flatten(0, 1)
@@ -152,7 +154,7 @@ class DATDeformAttn(nn.Module):
             grid_hw2 = self._grid(*sampled_nchw.shape[2:], like=x_nchw)
             kept_hw2 = grid_hw2 if self.offset_range >= 0 else grid_hw2.clamp(-1.0, 1.0)
             place_bhw2 = kept_hw2.expand(x_nchw.shape[0] * self.groups, -1, -1, -1)
-        query = split_heads(query_nchw.flatten(2).transpose(1, 2), self.num_heads)
+        query = split_heads(query_nlc, self.num_heads)
         pair_nmo = (project(sampled_nchw, layer.weight, layer.bias) for layer in (self.key, self.value))
         key, value = (split_heads(tokens_nmc, self.num_heads) for tokens_nmc in pair_nmo)
         return query_nchw, query, key, value, self._bias(place_bhw2, x_nchw), place_bhw2, grid_hw2
