@@ -59,9 +59,10 @@ def table(rows: dict[str, dict[str, str]]) -> str:
         f"torch {torch.__version__.partition('+')[0]}, CPU. `types`: float64, bfloat16, float16 autocast; `compile`: "
         "`fullgraph=True`, forward and backward; `n/a`: the card says why it does not apply.",
         "",
-        "Gradients of gradients and the transforms of `torch.func` (grad, vmap) work for every block in evaluation, "
-        "under `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`: the fused attention of torch has no second "
-        "derivative. Nor has its hard sigmoid, and its batch norm in training takes no vmap.",
+        "Gradients of gradients and the transforms of `torch.func` (grad, vmap) work for the first example of every "
+        "card in evaluation, under `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`: the fused attention of torch has "
+        "no second derivative. Nor has its hard sigmoid; its batch norm in training, and its group norm on "
+        "channels-last maps, take no vmap.",
         "",
         f"| block | {' | '.join(columns)} |",
         f"|---|{'---|' * len(columns)}",

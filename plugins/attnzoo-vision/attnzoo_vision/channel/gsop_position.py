@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.compiling import settled
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.second_order import init_by_outputs
@@ -55,7 +57,8 @@ class GSoPPosition(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each position scaled by its weight in (0, 1), then rectified."""
         height, width = x_nchw.shape[2:]
-        weight_n1hw = F.adaptive_avg_pool2d(self._grid(x_nchw), (height, width))
+        # settled, a compiler does not pool again for every channel
+        weight_n1hw = settled(F.adaptive_avg_pool2d(self._grid(x_nchw), (height, width)))
         return rectify(x_nchw * weight_n1hw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
@@ -63,7 +66,7 @@ class GSoPPosition(nn.Module):
         return {"grid": self._grid(x_nchw)}
 
     def _grid(self, x_nchw: Tensor) -> Tensor:
-        feature_ndhw = self.norm(self.reduce(rectify(x_nchw)))
+        feature_ndhw = self.norm(convolve(self.reduce, rectify(x_nchw)))
         feature_ndm = F.adaptive_avg_pool2d(feature_ndhw, _SIDE).flatten(2)
         sum_nm = feature_ndm.sum(dim=1)
         product_nmm = torch.bmm(feature_ndm.transpose(1, 2), feature_ndm) / _PLACES

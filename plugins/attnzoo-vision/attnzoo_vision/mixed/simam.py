@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.compiling import runs_plainly
-from attnzoo_vision.ops.differentiate import differentiate
+from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
 from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
 
 _PIECE_BYTES = 1 << 21  # enough rows for the operators, few enough for the cache
@@ -91,9 +91,9 @@ class _SimAMFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: _Context, grad_nchw: Tensor) -> tuple[Tensor | None, None]:
         (x_nchw,) = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+        if not is_last_gradient(grad_nchw):
             plain = partial(_weigh, e_lambda=ctx.e_lambda)
-            return differentiate(plain, ctx.saved_tensors, grad_nchw)[0], None
+            return differentiate(plain, (x_nchw,), grad_nchw)[0], None
         return _backward_by_pieces(x_nchw, grad_nchw, ctx.e_lambda), None
 
 
@@ -112,7 +112,7 @@ def _dense(x_nchw: Tensor) -> Tensor:
 
 def _pieces(*rows: Tensor) -> Iterable[tuple[Tensor, ...]]:
     """Return the rows in pieces of about ``_PIECE_BYTES``."""
-    step = max(1, _PIECE_BYTES // (rows[0][0].numel() * rows[0].element_size()))
+    step = max(1, _PIECE_BYTES // max(1, rows[0].shape[1:].numel() * rows[0].element_size()))
     return zip(*(torch.split(r, step) for r in rows), strict=True)
 
 

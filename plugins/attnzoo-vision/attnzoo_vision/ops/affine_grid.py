@@ -1,10 +1,10 @@
 """Points that an affine matrix sends the pixels of a map to, and reading a map there."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from attnzoo_vision.ops.bilinear import can_sum_rows, corners, sum_rows
+from attnzoo_vision.ops.grid_sample import grid_sample
 from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
 
 
@@ -23,7 +23,7 @@ def sample(x_nchw: Tensor, grid_nij2: Tensor, mode: str, padding_mode: str, alig
     if mode == "bilinear" and padding_mode == "zeros" and _gains_by_rows(x_nchw) and can_sum_rows(x_nchw):
         y_ncij = sample_rows(x_nchw, grid_nij2, align_corners)
         return y_ncij if channels_last else y_ncij.contiguous()
-    y_ncij = F.grid_sample(x_nchw, grid_nij2, mode, padding_mode, align_corners)
+    y_ncij = grid_sample(x_nchw, grid_nij2, mode, padding_mode, align_corners=align_corners)
     return to_channels_last(y_ncij) if channels_last else y_ncij
 
 

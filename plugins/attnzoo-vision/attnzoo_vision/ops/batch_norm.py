@@ -15,8 +15,13 @@ class BatchNorm1d(nn.BatchNorm1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input."""
-        if self.training and input.numel() == input.shape[1]:
+        if not self.training:
+            return super().forward(input)
+        if input.numel() == input.shape[1]:
             return _with_running_statistics(self, input)
+        if self.momentum is not None and _is_compiled(self, input):
+            rest = (1,) * (4 - input.dim())
+            return _compiled(self, input.reshape(*input.shape, *rest), self.momentum).view(input.shape)
         return super().forward(input)
 
 
@@ -29,17 +34,21 @@ class BatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         if input.numel() == input.shape[1]:
             return _with_running_statistics(self, input)
-        plain = input.dtype == torch.float32 and self.affine and self.track_running_stats and input.numel() > 0
-        if plain and self.momentum is not None and compiled_for_cpu(input):
+        if self.momentum is not None and _is_compiled(self, input):
             return _compiled(self, input, self.momentum)
         return super().forward(input)
+
+
+def _is_compiled(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> bool:
+    plain = x.dtype == torch.float32 and norm.affine and norm.track_running_stats and x.numel() > 0
+    return plain and compiled_for_cpu(x)
 
 
 def _with_running_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
     return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
 
 
-def _compiled(norm: nn.BatchNorm2d, x_nchw: Tensor, momentum: float) -> Tensor:
+def _compiled(norm: nn.BatchNorm1d | nn.BatchNorm2d, x_nchw: Tensor, momentum: float) -> Tensor:
     """Return the batch norm of two plain sums a channel; the compiler's own has running ones, with a division each."""
     y_nchw: Tensor
     y_nchw, mean_c, variance_c = _TwoSums.apply(x_nchw, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnzoo_vision.ops.compiling import may_specialise, runs_plainly
-from attnzoo_vision.ops.differentiate import differentiate
+from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
 
+_SUM = 0  # what torch calls the mode
 _WIDE = 64  # channels from which a row is read more quickly than its numbers
 
 
@@ -76,19 +77,24 @@ class _SumRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table_rd: Tensor, weight_bk: Tensor, index_bk: Tensor) -> Tensor:
         ctx.save_for_backward(table_rd, weight_bk, index_bk)
-        table, weight = (t.detach().requires_grad_(t.requires_grad) for t in (table_rd, weight_bk))
-        with torch.enable_grad():
-            ctx.y_bd = _sum_rows(table, weight, index_bk)
-        ctx.leaves = (table, weight)
-        y_bd: Tensor = ctx.y_bd.detach()
-        return y_bd
+        return _sum_rows(table_rd, weight_bk, index_bk)
 
     @staticmethod
     def backward(ctx: Any, grad_bd: Tensor) -> tuple[Tensor | None, ...]:
         table_rd, weight_bk, index_bk = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+        if not is_last_gradient(grad_bd):
             plain = partial(_sum_rows_plainly, index_bk=index_bk)
             return *differentiate(plain, (table_rd, weight_bk), grad_bd), None
-        wanted = [t for t in ctx.leaves if t.requires_grad]
-        grads = iter(torch.autograd.grad(ctx.y_bd, wanted, grad_bd, retain_graph=True))
-        return *(next(grads) if t.requires_grad else None for t in ctx.leaves), None
+        grad_bd, index, (bags, size) = grad_bd.contiguous(), index_bk.flatten(), index_bk.shape
+        bag = torch.arange(bags, device=index.device).repeat_interleave(size)
+        table_grad = weight_grad = None
+        if ctx.needs_input_grad[0]:
+            sizes, largest = index.new_full((bags,), size), index.new_empty(0)
+            options = (len(table_rd), False, _SUM, weight_bk.flatten(), -1)
+            table_grad = torch.ops.aten._embedding_bag_dense_backward(grad_bd, index, bag, sizes, largest, *options)
+        if ctx.needs_input_grad[1]:
+            first = torch.arange(0, bags * size, size, device=index.device)
+            weight_grad = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+                grad_bd, table_rd, index, first, bag, _SUM, -1
+            ).view_as(weight_bk)
+        return table_grad, weight_grad, None

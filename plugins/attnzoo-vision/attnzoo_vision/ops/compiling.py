@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def compiled_for_cpu(x: Tensor) -> bool:
@@ -20,11 +21,13 @@ def compiled_for_cpu(x: Tensor) -> bool:
 
 
 def runs_plainly() -> bool:
-    """Say whether the code runs as it stands, neither compiled nor exported nor transformed by ``torch.func``.
+    """Say whether the code runs as it stands: not compiled, exported, transformed or differentiated forward.
 
     Only then may a function have a gradient of its own, or write over tensors.
     """
-    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return forward_ad._current_level < 0
 
 
 def may_specialise(x: Tensor) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.compiling import runs_plainly
-from attnzoo_vision.ops.differentiate import differentiate
+from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -66,8 +66,8 @@ class _Aggregate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_ngrkhw: Tensor) -> tuple[Tensor | None, ...]:
         value_ngrkhw, weight_tngkhw = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient is to be differentiated again
-            return differentiate(_aggregate, ctx.saved_tensors, grad_ngrkhw)
+        if not is_last_gradient(grad_ngrkhw):
+            return differentiate(_aggregate, (value_ngrkhw, weight_tngkhw), grad_ngrkhw)
         value_grad, weight_grad = torch.zeros_like(value_ngrkhw), torch.empty_like(weight_tngkhw)
         parts = (_shifted(value_ngrkhw, weight_tngkhw), _shifted(value_grad, weight_tngkhw))
         for weight_ngkhw, weight_grad_ngkhw, shifted, shifted_grad in zip(

@@ -13,7 +13,7 @@ from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly
 from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.tokens import as_tokens, project_back
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d
 
 
 def convolve(layer: Convolution, x: Tensor) -> Tensor:
@@ -28,7 +28,8 @@ def convolve(layer: Convolution, x: Tensor) -> Tensor:
     elif torch.is_grad_enabled() and x.device.type == "cpu" and runs_plainly() and _is_line(layer):
         y = _convolve_column(layer, x)
     elif compiled_for_cpu(x) and isinstance(layer.padding, tuple):
-        y = _operator(x, layer.weight, layer.bias, *_sizes(layer), layer.groups)
+        transposed = isinstance(layer, nn.ConvTranspose2d)
+        y = _operator(x, layer.weight, layer.bias, *_sizes(layer), layer.groups, transposed)
     else:
         y = layer(x)
     return y
@@ -36,7 +37,8 @@ def convolve(layer: Convolution, x: Tensor) -> Tensor:
 
 def is_untouched(layer: Convolution) -> bool:
     """Say whether the weights of a convolution tell all: it is torch's own, pads by zeros, and nothing hooks to it."""
-    return type(layer) in (nn.Conv1d, nn.Conv2d, nn.Conv3d) and layer.padding_mode == "zeros" and not is_hooked(layer)
+    known = type(layer) in (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+    return known and layer.padding_mode == "zeros" and not any(layer.output_padding) and not is_hooked(layer)
 
 
 def is_hooked(layer: nn.Module) -> bool:
@@ -47,7 +49,8 @@ def is_hooked(layer: nn.Module) -> bool:
 
 def _makes_plane(layer: Convolution) -> bool:
     single = layer.kernel_size == layer.stride == (1, 1) and layer.out_channels == layer.groups == 1
-    return single and layer.padding == (0, 0) and not torch.compiler.is_exporting()
+    plain = isinstance(layer, nn.Conv2d) and layer.padding == (0, 0)
+    return single and plain and not torch.compiler.is_exporting()
 
 
 def _is_line(layer: Convolution) -> bool:
@@ -86,7 +89,7 @@ def convolve_by(x: Tensor, weight: Tensor, bias_o: Tensor | None = None) -> Tens
     padding = [size // 2 for size in weight.shape[2:]]
     ones = [1] * len(padding)
     if compiled_for_cpu(x):
-        y: Tensor = _operator(x, weight, bias_o, ones, padding, ones, 1)
+        y: Tensor = _operator(x, weight, bias_o, ones, padding, ones, 1, False)
         return y
     plain = torch.conv2d if len(padding) == 2 else torch.conv3d
     return plain(x, weight, bias_o, padding=padding)
@@ -100,8 +103,9 @@ def _convolution(
     padding: list[int],
     dilation: list[int],
     groups: int,
+    transposed: bool,
 ) -> Tensor:
-    return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups)
+    return torch.convolution(x, weight, bias, stride, padding, dilation, transposed, [0] * len(stride), groups)
 
 
 def _gradients(
@@ -112,9 +116,11 @@ def _gradients(
     padding: list[int],
     dilation: list[int],
     groups: int,
+    transposed: bool,
     wanted: list[bool],
 ) -> list[Tensor]:
-    sizes = ([weight.shape[0]], stride, padding, dilation, False, [0] * len(stride), groups)
+    outputs = weight.shape[1] * groups if transposed else weight.shape[0]
+    sizes = ([outputs], stride, padding, dilation, transposed, [0] * len(stride), groups)
     grads = torch.ops.aten.convolution_backward(grad, x, weight, *sizes, wanted)
     return [one for one, has in zip(grads, wanted, strict=True) if has]
 
@@ -134,7 +140,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     wanted = list(ctx.needs_input_grad[:3])
     grads = iter(_backward_operator(grad, *ctx.saved_tensors, *ctx.sizes, wanted))
-    return *(next(grads) if has else None for has in wanted), None, None, None, None
+    return *(next(grads) if has else None for has in wanted), None, None, None, None, None
 
 
 _operator.register_autograd(_backward, setup_context=_save)

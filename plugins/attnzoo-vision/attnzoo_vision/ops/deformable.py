@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from attnzoo_vision.ops.bilinear import corners, gains_by_rows, sum_rows
+from attnzoo_vision.ops.grid_sample import grid_sample
 
 Sizes = Sequence[Sequence[int]]
 
@@ -42,7 +42,7 @@ def sample_levels(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight
     for level, ((height, width), piece_nsgd) in enumerate(zip(sizes, pieces, strict=True)):
         map_bdhw = piece_nsgd.permute(0, 2, 3, 1).reshape(samples * heads, -1, height, width)
         grid_blp2 = (2.0 * place_nlgvp2[:, :, :, level] - 1.0).transpose(1, 2).flatten(0, 1)
-        sampled_bdlp = F.grid_sample(map_bdhw, grid_blp2.to(map_bdhw.dtype), align_corners=False)
+        sampled_bdlp = grid_sample(map_bdhw, grid_blp2.to(map_bdhw.dtype), align_corners=False)
         weight_b1lp = weight_nlgvp[:, :, :, level].transpose(1, 2).reshape(samples * heads, 1, queries, -1)
         summed_bdl = (sampled_bdlp * weight_b1lp).sum(dim=3)
         total = summed_bdl if total is None else total + summed_bdl

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from attnzoo_vision.ops.axis_pooling import sum_over_width
 from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly, settled
+from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
 from attnzoo_vision.ops.layout import channels_last_view
 
 _SMALL_MAP = 256  # pixels
@@ -103,8 +104,10 @@ class _FilterFrames(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad_ntchw: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad_ntchw: Tensor) -> tuple[Tensor | None, ...]:
         x_ntchw, *taps = ctx.saved_tensors
+        if not is_last_gradient(grad_ntchw):
+            return differentiate(lambda x, *taps: _filter_each(x, taps), (x_ntchw, *taps), grad_ntchw)
         centre, frames = len(taps) // 2, x_ntchw.shape[1]
         grad_x = grad_ntchw * taps[centre]
         grad_taps = [torch.zeros_like(tap) for tap in taps]

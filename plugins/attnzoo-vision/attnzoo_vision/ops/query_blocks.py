@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnzoo_vision.ops.compiling import may_specialise
-from attnzoo_vision.ops.differentiate import differentiate
+from attnzoo_vision.ops.compiling import compiled_for_cpu, may_specialise, runs_plainly
+from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
 
 Saved = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor]  # query, key, value, row, column, output
 
@@ -48,9 +48,11 @@ def attend_by_blocks(
     ``M = height * width``.
     """
     inputs = (query, key, value, row, column)
-    if torch.compiler.is_compiling():
+    if compiled_for_cpu(query):
         whole: Tensor = _operator(*inputs, scale)
         return whole
+    if not runs_plainly():
+        return _attend_plainly(scale, *inputs)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
         y: Tensor = _Attend.apply(*inputs, scale)  # type: ignore[no-untyped-call]
         return y
@@ -76,7 +78,7 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+        if not is_last_gradient(grad):
             return *differentiate(partial(_attend_plainly, ctx.scale), ctx.saved_tensors[:5], grad), None
         return *_backward(ctx.saved_tensors, grad, ctx.scale), None
 

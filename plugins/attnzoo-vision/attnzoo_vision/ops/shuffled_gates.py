@@ -11,15 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnzoo_vision.ops.differentiate import differentiate
+from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly
+from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
+from attnzoo_vision.ops.layout import to_channels_last
 
 Affine = tuple[Tensor, Tensor, Tensor, Tensor]  # (K,) each: weight and bias by the mean, slope and offset by the pixel
 
 
 def shuffled_gates(x_nchw: Tensor, affine: Affine, groups: int, eps: float) -> Tensor:
     """Return the weighted and shuffled channels of a map that is contiguous or channels-last."""
-    if torch.compiler.is_compiling():
+    if compiled_for_cpu(x_nchw):
         y_nchw: Tensor = _operator(x_nchw, list(affine), groups, eps)[0]
+    elif not runs_plainly():
+        y_nchw = plain_gates(x_nchw, affine, groups, eps)
     else:
         y_nchw = _ShuffledGates.apply(x_nchw, *affine, groups, eps)  # type: ignore[no-untyped-call]
     return y_nchw
@@ -38,7 +42,7 @@ def plain_gates(x_nchw: Tensor, affine: Affine, groups: int, eps: float) -> Tens
     return torch.unflatten(joined_nchw, 1, (2, -1)).transpose(1, 2).flatten(1, 2)
 
 
-def _plain_gates(groups: int, eps: float, x_nchw: Tensor, *affine: Tensor) -> Tensor:
+def _gates_plainly(groups: int, eps: float, x_nchw: Tensor, *affine: Tensor) -> Tensor:
     weight_k, bias_k, slope_k, offset_k = affine
     return plain_gates(x_nchw, (weight_k, bias_k, slope_k, offset_k), groups, eps)
 
@@ -54,8 +58,8 @@ class _ShuffledGates(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_nchw: Tensor) -> tuple[Any, ...]:
-        if torch.is_grad_enabled():  # the gradient is to be differentiated again
-            plain = partial(_plain_gates, ctx.groups, ctx.eps)
+        if not is_last_gradient(grad_nchw):
+            plain = partial(_gates_plainly, ctx.groups, ctx.eps)
             return *differentiate(plain, ctx.saved_tensors[:5], grad_nchw), None, None
         return *_backward(ctx.saved_tensors, grad_nchw, ctx.groups), None, None
 
@@ -81,8 +85,7 @@ def _backward(saved: tuple[Tensor, ...], grad_nchw: Tensor, groups: int) -> tupl
     slope_c = torch.stack([affine[0], torch.zeros_like(affine[0])]).repeat(groups, 1, 1).flatten()
     out_nchw = torch.empty_like(x_nchw)
     (rows, axis), out_rows = _rows(x_nchw), _rows(out_nchw)[0]
-    layout = torch.contiguous_format if axis else torch.channels_last
-    grad_rows = _rows(grad_nchw.contiguous(memory_format=layout), axis)[0]
+    grad_rows = _rows(grad_nchw.contiguous() if axis else to_channels_last(grad_nchw), axis)[0]
     sums = []
     for index, (x, grad, out) in enumerate(zip(rows, grad_rows, out_rows, strict=True)):
         d = x - mean_nc[index].unsqueeze(axis)

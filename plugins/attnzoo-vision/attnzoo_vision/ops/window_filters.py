@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly
-from attnzoo_vision.ops.differentiate import differentiate
+from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
 
 Slices = tuple[slice | int, ...]
 
@@ -119,9 +119,9 @@ class _Apply(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_ngdl: Tensor) -> tuple[Tensor | None, ...]:
         value_ngds, filter_ngtl = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+        if not is_last_gradient(grad_ngdl):
             plain = partial(_apply_plainly, shifts=ctx.shifts)
-            return *differentiate(plain, ctx.saved_tensors, grad_ngdl), None
+            return *differentiate(plain, (value_ngds, filter_ngtl), grad_ngdl), None
         return *_apply_backward(value_ngds, filter_ngtl, grad_ngdl, ctx.shifts), None
 
 
@@ -141,7 +141,8 @@ def _applied_like(value_ngds: Tensor, filter_ngtl: Tensor, _shifts: Sequence[int
 def _apply_backward(
     value_ngds: Tensor, filter_ngtl: Tensor, grad_ngdl: Tensor, shifts: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    value_grad, filter_grad = torch.zeros_like(value_ngds), torch.empty_like(filter_ngtl)
+    # in the order of the axes, whatever that of the inputs is: samples and heads are to be one axis of the same memory
+    value_grad, filter_grad = value_ngds.new_zeros(value_ngds.shape), filter_ngtl.new_empty(filter_ngtl.shape)
     length = filter_ngtl.shape[3]
     for value_hds, filter_htl, grad_hdl, value_grad_hds, filter_grad_htl in _some_heads(
         value_ngds, filter_ngtl, grad_ngdl, value_grad, filter_grad

@@ -11,6 +11,7 @@ from attnzoo_vision.ops.affine_grid import sample_rows
 from attnzoo_vision.ops.bilinear import gains_by_rows
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.deformable import even_grid
+from attnzoo_vision.ops.grid_sample import grid_sample
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
 from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.tokens import project, project_back, tokens_to_map
@@ -201,7 +202,7 @@ class DATDeformAttn(nn.Module):
             )
             return y
         table_bghw = self.table.unflatten(0, (self.groups, -1)).repeat(samples, 1, 1, 1).to(step_blm2.dtype)
-        bias_bglm = F.grid_sample(table_bghw, 0.5 * step_blm2.flip(3), align_corners=True)
+        bias_bglm = grid_sample(table_bghw, 0.5 * step_blm2.flip(3), align_corners=True)
         y = bias_bglm.unflatten(0, (samples, self.groups)).flatten(1, 2).to(x_nchw.dtype)
         return y
 
@@ -211,4 +212,4 @@ def _sampled(x_bdhw: Tensor, place_bhw2: Tensor) -> Tensor:
     grid_bhw2 = place_bhw2.flip(3).to(x_bdhw.dtype)
     if gains_by_rows(x_bdhw, x_bdhw.shape[1]):
         return sample_rows(x_bdhw, grid_bhw2, align_corners=True)
-    return F.grid_sample(x_bdhw, grid_bhw2, align_corners=True)
+    return grid_sample(x_bdhw, grid_bhw2, align_corners=True)

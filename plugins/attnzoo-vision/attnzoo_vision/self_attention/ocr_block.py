@@ -8,6 +8,7 @@ from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.joined_norm import scale_and_shift
 from attnzoo_vision.ops.pairwise import attend
+from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.tokens import as_tokens, max_pool, project, project_back, tokens_to_map
 
 
@@ -79,7 +80,7 @@ class OCRBlock(nn.Module):
             scale_o, shift_o = scale_and_shift(self.norm)
             y_nchw = project_back(context_nlc, context_weight * scale_o[:, None], shift_o, x_nchw)
             y_nchw = y_nchw + project_back(as_tokens(x_nchw), x_weight * scale_o[:, None], None, x_nchw)
-        return F.dropout2d(torch.relu(y_nchw), self.dropout, self.training)
+        return F.dropout2d(rectify(y_nchw), self.dropout, self.training)
 
     def attention(self, x_nchw: Tensor, logits_nkhw: Tensor) -> dict[str, Tensor]:
         """Return ``gather`` (classes over pixels), ``proxy`` of each class, and ``object`` (pixels over classes)."""
@@ -109,6 +110,6 @@ class _Unit(nn.Module):
     def forward(self, x_nlc: Tensor) -> Tensor:
         if self.training:
             y_nlo = project(x_nlc.transpose(1, 2), self.linear.weight)
-            return torch.relu(torch.unflatten(self.norm(y_nlo.flatten(0, 1)), 0, y_nlo.shape[:2]))
+            return rectify(torch.unflatten(self.norm(y_nlo.flatten(0, 1)), 0, y_nlo.shape[:2]))
         scale_o, shift_o = scale_and_shift(self.norm)
-        return torch.relu(project(x_nlc.transpose(1, 2), self.linear.weight * scale_o[:, None], shift_o))
+        return rectify(project(x_nlc.transpose(1, 2), self.linear.weight * scale_o[:, None], shift_o))

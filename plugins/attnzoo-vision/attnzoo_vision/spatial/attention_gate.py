@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.rectify import rectify
 
@@ -94,7 +95,7 @@ class AttentionGate(nn.Module):
             weight_n1hw = logits_n1hw.flatten(2).softmax(-1).view(logits_n1hw.shape)
         else:
             weight_n1hw = torch.sigmoid(logits_n1hw)
-        return self._resize(weight_n1hw, x_nchw.shape[2:])
+        return settled(self._resize(weight_n1hw, x_nchw.shape[2:]))  # a compiler would resize for every channel
 
     def _resize(self, x_nchw: Tensor, size: torch.Size) -> Tensor:
         if x_nchw.shape[2:] == size:

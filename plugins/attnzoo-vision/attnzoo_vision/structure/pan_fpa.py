@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.rectify import rectify
 
@@ -63,8 +64,9 @@ class FeaturePyramidAttention(nn.Module):
             levels.append(down(levels[-1]))
         merged: Tensor = self.lateral[2](levels[3])
         for i in (2, 1, 0):
-            height, width = levels[i].shape[2:]
-            merged = torch.relu(self.up_norm[i](self.up[i](merged)[..., :height, :width]))
+            up, (height, width) = self.up[i], levels[i].shape[2:]
+            assert isinstance(up, nn.ConvTranspose2d)
+            merged = rectify(self.up_norm[i](convolve(up, merged)[..., :height, :width]))
             if i:
-                merged = torch.relu(self.lateral[i - 1](levels[i]) + merged)
+                merged = rectify(self.lateral[i - 1](levels[i]) + merged)
         return merged

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.rectify import rectify
 
@@ -41,8 +42,9 @@ class GlobalAttentionUpsample(nn.Module):
         self.fine = ConvNorm(fine_channels, fine_channels, kernel_size=3)
         self.gate = nn.Linear(channels, fine_channels, bias=False)
         self.gate_norm = BatchNorm1d(fine_channels)
+        self.coarse: nn.ConvTranspose2d | nn.Conv2d
         if upsample:
-            self.coarse: nn.Module = nn.ConvTranspose2d(channels, fine_channels, 4, stride=2, padding=1, bias=False)
+            self.coarse = nn.ConvTranspose2d(channels, fine_channels, 4, stride=2, padding=1, bias=False)
         else:
             self.coarse = nn.Conv2d(channels, fine_channels, 1, bias=False)
         self.coarse_norm = BatchNorm2d(fine_channels)
@@ -50,7 +52,7 @@ class GlobalAttentionUpsample(nn.Module):
     def forward(self, x_nchw: Tensor, fine_nfhw: Tensor) -> Tensor:
         """Return the fused feature."""
         height, width = fine_nfhw.shape[2:]
-        coarse_nfhw = self.coarse_norm(self.coarse(x_nchw)[..., :height, :width])
+        coarse_nfhw = self.coarse_norm(convolve(self.coarse, x_nchw)[..., :height, :width])
         return rectify(torch.addcmul(coarse_nfhw, self.fine(fine_nfhw), self._weight(x_nchw)))
 
     def attention(self, x_nchw: Tensor, fine_nfhw: Tensor) -> dict[str, Tensor]:

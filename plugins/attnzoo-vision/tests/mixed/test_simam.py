@@ -37,3 +37,10 @@ def test_a_single_pixel_is_scaled_by_sigmoid_of_one_half() -> None:
 def test_a_lambda_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match=r"SimAM: e_lambda=0 is not positive; the authors use 1e-4 or 0.1"):
         SimAM(e_lambda=0)
+
+
+def test_an_empty_batch_stays_empty():
+    x = torch.randn(0, 4, 3, 3, requires_grad=True)
+    y = SimAM()(x)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == x.shape

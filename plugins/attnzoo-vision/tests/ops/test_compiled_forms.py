@@ -10,6 +10,7 @@ from attnzoo_vision.ops import (
     adaptive_pooling,
     compiling,
     convolution,
+    grid_sample,
     plane_conv,
     pooling,
     query_blocks,
@@ -17,7 +18,7 @@ from attnzoo_vision.ops import (
     window_filters,
 )
 from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
-from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.channel_groups import scale_groups
 from attnzoo_vision.ops.channel_window import filter_channels
 from attnzoo_vision.ops.compiling import kept_sigmoid, kept_softmax, settled
@@ -173,6 +174,21 @@ def test_convolutions_of_maps(layout):
     assert_same(convolve_by, image(layout), torch.randn(1, 8, 7, 7), torch.randn(1))
 
 
+@LAYOUTS
+@pytest.mark.parametrize("options", [{"groups": 2}, {"bias": False, "padding": 1}, {"output_padding": 1}])
+def test_transposed_convolutions(layout, options):
+    layer = nn.ConvTranspose2d(8, 6, 4, stride=2, **options)
+    assert_same(lambda x: convolve(layer, x), image(layout))
+
+
+@LAYOUTS
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+def test_maps_read_at_points(layout, mode, padding_mode):
+    grid = 2.4 * torch.rand(4, 7, 3, 2) - 1.2
+    assert_same(lambda x, g: grid_sample.grid_sample(x, g, mode, padding_mode, align_corners=True), image(layout), grid)
+
+
 @pytest.mark.parametrize("window", [(3, 5, 1), (1, 1, 7)])
 def test_convolutions_of_volumes(window):
     assert_same(convolve_by, torch.randn(2, 4, 5, 6, 7), torch.randn(3, 4, *window), torch.randn(3))
@@ -206,11 +222,20 @@ def test_rectified_maps(function):
     assert compiled(function)(torch.tensor([float("nan")])).isnan()
 
 
-@LAYOUTS
 @pytest.mark.parametrize("momentum", [0.1, 3e-4])
-def test_batch_norm_and_its_statistics(layout, momentum):
-    expected, norm = (BatchNorm2d(8, momentum=momentum) for _ in range(2))
-    x = 3 * image(layout) + 100
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        (BatchNorm2d, lambda: image(torch.contiguous_format)),
+        (BatchNorm2d, lambda: image(torch.channels_last)),
+        (BatchNorm1d, lambda: torch.randn(9, 8)),
+        (BatchNorm1d, lambda: torch.randn(4, 8, 7)),
+    ],
+    ids=["maps", "channels_last", "vectors", "lines"],
+)
+def test_batch_norm_and_its_statistics(kind, make, momentum):
+    expected, norm = (kind(8, momentum=momentum) for _ in range(2))
+    x = 3 * make() + 100
     inputs = [x.clone().requires_grad_() for _ in range(2)]
     outputs = (expected(inputs[0]), compiled(norm)(inputs[1]))
     torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-4)
@@ -248,6 +273,16 @@ OPERATORS = {
             1e-5,
         ),
     ),
+    "grid sample": (
+        grid_sample._operator,
+        lambda: (
+            image(torch.channels_last).requires_grad_(),
+            (2 * torch.rand(4, 3, 7, 2) - 1).requires_grad_(),
+            0,
+            1,
+            True,
+        ),
+    ),
     "softmax": (compiling._softmax, lambda: (image(torch.channels_last).requires_grad_(), 1)),
     "merge windows": (
         window_filters._merge_operator,
@@ -271,6 +306,20 @@ OPERATORS = {
             [1, 1],
             [1, 1],
             2,
+            False,
+        ),
+    ),
+    "convolve transposed": (
+        convolution._operator,
+        lambda: (
+            image(torch.channels_last).requires_grad_(),
+            torch.randn(8, 3, 4, 4, requires_grad=True),
+            torch.randn(6, requires_grad=True),
+            [2, 2],
+            [1, 1],
+            [1, 1],
+            2,
+            True,
         ),
     ),
     "attend": (
