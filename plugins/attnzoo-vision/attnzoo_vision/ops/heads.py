@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.compiling import may_specialise
+from attnzoo_vision.ops.compiling import kept_softmax, may_specialise
 from attnzoo_vision.ops.layout import is_channels_last
 
 
@@ -70,4 +70,4 @@ def _is_learned_on_cpu(bias: Tensor) -> bool:
 def attention_map(query_ngld: Tensor, key_ngmd: Tensor, *, scale: float, bias: Tensor | None = None) -> Tensor:
     """Return the map ``(N, G, L, M)`` that :func:`attend_heads` never makes."""
     logits_nglm = torch.matmul(query_ngld * scale, key_ngmd.transpose(-2, -1))
-    return torch.softmax(logits_nglm if bias is None else logits_nglm + bias, dim=-1)
+    return kept_softmax(logits_nglm if bias is None else logits_nglm + bias, dim=-1)
