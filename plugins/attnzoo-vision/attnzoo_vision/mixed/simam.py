@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
-from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
+from attnzoo_vision.ops.layout import in_layout_of, is_channels_last
 
 _PIECE_BYTES = 1 << 21  # enough rows for the operators, few enough for the cache
 _PIECEWISE = (torch.float32, torch.float64)
@@ -135,7 +135,7 @@ def _backward_by_pieces(x_nchw: Tensor, grad_nchw: Tensor, e_lambda: float) -> T
     """Return the gradient of the input: with d = x - mean, a = 1 / (4 (var + lambda)), s = sigmoid(a d^2 + 1/2) and
     q = g x s (1 - s), it is ``g s + 2 a (q d - mean(q d)) - 8 a^2 sum(q d^2) d / (n - 1)``."""
     x_nchw = _dense(x_nchw)
-    grad_nchw = to_channels_last(grad_nchw) if is_channels_last(x_nchw) else grad_nchw.contiguous()
+    grad_nchw = in_layout_of(x_nchw, grad_nchw)
     out_nchw = torch.empty_like(x_nchw)
     n = x_nchw.shape[2] * x_nchw.shape[3]
     for x, grad, out in _pieces(*_rows(x_nchw, grad_nchw, out_nchw)):

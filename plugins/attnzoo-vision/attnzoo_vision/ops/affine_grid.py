@@ -5,7 +5,7 @@ from torch import Tensor
 
 from attnzoo_vision.ops.bilinear import can_sum_rows, corners, sum_rows
 from attnzoo_vision.ops.grid_sample import grid_sample
-from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
+from attnzoo_vision.ops.layout import in_layout_of, is_channels_last
 
 
 def affine_grid(theta_n23: Tensor, height: int, width: int, *, align_corners: bool) -> Tensor:
@@ -19,12 +19,11 @@ def affine_grid(theta_n23: Tensor, height: int, width: int, *, align_corners: bo
 def sample(x_nchw: Tensor, grid_nij2: Tensor, mode: str, padding_mode: str, align_corners: bool) -> Tensor:
     """Return the values of ``x_nchw`` at the points of the grid, in the memory layout of ``x_nchw``."""
     grid_nij2 = grid_nij2.to(x_nchw.dtype)
-    channels_last = is_channels_last(x_nchw)
     if mode == "bilinear" and padding_mode == "zeros" and _gains_by_rows(x_nchw) and can_sum_rows(x_nchw):
         y_ncij = sample_rows(x_nchw, grid_nij2, align_corners)
-        return y_ncij if channels_last else y_ncij.contiguous()
-    y_ncij = grid_sample(x_nchw, grid_nij2, mode, padding_mode, align_corners=align_corners)
-    return to_channels_last(y_ncij) if channels_last else y_ncij
+    else:
+        y_ncij = grid_sample(x_nchw, grid_nij2, mode, padding_mode, align_corners=align_corners)
+    return in_layout_of(x_nchw, y_ncij)
 
 
 def _gains_by_rows(x_nchw: Tensor) -> bool:

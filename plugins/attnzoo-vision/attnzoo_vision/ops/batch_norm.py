@@ -15,14 +15,8 @@ class BatchNorm1d(nn.BatchNorm1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input."""
-        if not self.training:
-            return super().forward(input)
-        if input.numel() == input.shape[1]:
-            return _with_running_statistics(self, input)
-        if self.momentum is not None and _is_compiled(self, input):
-            rest = (1,) * (4 - input.dim())
-            return _compiled(self, input.reshape(*input.shape, *rest), self.momentum).view(input.shape)
-        return super().forward(input)
+        y = _trained(self, input) if self.training else None
+        return super().forward(input) if y is None else y
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -30,18 +24,19 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input."""
-        if not self.training:
-            return super().forward(input)
-        if input.numel() == input.shape[1]:
-            return _with_running_statistics(self, input)
-        if self.momentum is not None and _is_compiled(self, input):
-            return _compiled(self, input, self.momentum)
-        return super().forward(input)
+        y = _trained(self, input) if self.training else None
+        return super().forward(input) if y is None else y
 
 
-def _is_compiled(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> bool:
+def _trained(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor | None:
+    """Return the normalised input in training where torch's own form fails or is slow, else None."""
+    if x.numel() == x.shape[1]:
+        return _with_running_statistics(norm, x)
     plain = x.dtype == torch.float32 and norm.affine and norm.track_running_stats and x.numel() > 0
-    return plain and compiled_for_cpu(x)
+    if not plain or norm.momentum is None or not compiled_for_cpu(x):
+        return None
+    rest = (1,) * (4 - x.dim())
+    return _compiled(norm, x.reshape(*x.shape, *rest), norm.momentum).view(x.shape)
 
 
 def _with_running_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:

@@ -23,3 +23,8 @@ def to_channels_last(x_nchw: Tensor) -> Tensor:
     ``torch.func.vmap`` admits this form; it does not admit ``contiguous(memory_format=...)``.
     """
     return x_nchw.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
+def in_layout_of(like_nchw: Tensor, y_nchw: Tensor) -> Tensor:
+    """Return ``y_nchw`` channels-last where ``like_nchw`` is, contiguous else."""
+    return to_channels_last(y_nchw) if is_channels_last(like_nchw) else y_nchw.contiguous()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly
 from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
-from attnzoo_vision.ops.layout import to_channels_last
+from attnzoo_vision.ops.layout import in_layout_of
 
 Affine = tuple[Tensor, Tensor, Tensor, Tensor]  # (K,) each: weight and bias by the mean, slope and offset by the pixel
 
@@ -85,7 +85,7 @@ def _backward(saved: tuple[Tensor, ...], grad_nchw: Tensor, groups: int) -> tupl
     slope_c = torch.stack([affine[0], torch.zeros_like(affine[0])]).repeat(groups, 1, 1).flatten()
     out_nchw = torch.empty_like(x_nchw)
     (rows, axis), out_rows = _rows(x_nchw), _rows(out_nchw)[0]
-    grad_rows = _rows(grad_nchw.contiguous() if axis else to_channels_last(grad_nchw), axis)[0]
+    grad_rows = _rows(in_layout_of(x_nchw, grad_nchw), axis)[0]
     sums = []
     for index, (x, grad, out) in enumerate(zip(rows, grad_rows, out_rows, strict=True)):
         d = x - mean_nc[index].unsqueeze(axis)

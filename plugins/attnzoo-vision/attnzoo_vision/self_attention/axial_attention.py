@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
-from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
+from attnzoo_vision.ops.layout import in_layout_of
 
 
 class AxialAttention(nn.Module):
@@ -91,9 +91,8 @@ class AxialAttention(nn.Module):
             total = attended if total is None or self.chain else total + attended
         assert total is not None
         y = total.movedim(-1, self.channel_axis)
-        if self.channel_axis == 1 and x.dim() == 4 and is_channels_last(x):
-            return to_channels_last(y), maps
-        return y.contiguous(), maps
+        is_map = self.channel_axis == 1 and x.dim() == 4
+        return in_layout_of(x, y) if is_map else y.contiguous(), maps
 
     def _heads(self, axis: int, lines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query_mlc, key_mlc, value_mlc = self.qkv[axis](lines).flatten(0, -3).chunk(3, dim=2)

@@ -261,6 +261,12 @@ def test_settled_tensors_and_their_gradients_are_contiguous():
     assert_same(settled, turned)
 
 
+def layer_inputs(shape: tuple[int, ...], stride: int, *, transposed: bool) -> tuple:
+    """Return a map, weights of ``shape`` and a bias of 6 channels, and the sizes of a convolution in two groups."""
+    tensors = (image(torch.channels_last), torch.randn(shape), torch.randn(6))
+    return *(t.requires_grad_() for t in tensors), [stride, stride], [1, 1], [1, 1], 2, transposed
+
+
 OPERATORS = {
     "adaptive mean": (adaptive_pooling._operator, lambda: (image(torch.channels_last).requires_grad_(), 3)),
     "sigmoid": (compiling._sigmoid, lambda: (image(torch.channels_last).requires_grad_(),)),
@@ -296,32 +302,8 @@ OPERATORS = {
     "convolve by rows": (plane_conv._operator, lambda: (image(torch.channels_last, 2), torch.randn(1, 2, 3, 3))),
     "mean": (pooling._mean_operator, lambda: (image(torch.channels_last).requires_grad_(),)),
     "settle": (compiling._settle, lambda: (torch.randn(3, 4, 5).transpose(1, 2).requires_grad_(),)),
-    "convolve": (
-        convolution._operator,
-        lambda: (
-            image(torch.channels_last).requires_grad_(),
-            torch.randn(6, 4, 3, 3, requires_grad=True),
-            torch.randn(6, requires_grad=True),
-            [1, 1],
-            [1, 1],
-            [1, 1],
-            2,
-            False,
-        ),
-    ),
-    "convolve transposed": (
-        convolution._operator,
-        lambda: (
-            image(torch.channels_last).requires_grad_(),
-            torch.randn(8, 3, 4, 4, requires_grad=True),
-            torch.randn(6, requires_grad=True),
-            [2, 2],
-            [1, 1],
-            [1, 1],
-            2,
-            True,
-        ),
-    ),
+    "convolve": (convolution._operator, lambda: layer_inputs((6, 4, 3, 3), 1, transposed=False)),
+    "convolve transposed": (convolution._operator, lambda: layer_inputs((8, 3, 4, 4), 2, transposed=True)),
     "attend": (
         query_blocks._operator,
         lambda: (*(torch.randn(2, 6, width, requires_grad=True) for width in (2, 2, 5)), None, None, 0.5),

@@ -38,6 +38,10 @@ def test_gradients_are_those_of_the_whole_map():
     torch.testing.assert_close(torch.autograd.grad(output, inputs, grad), torch.autograd.grad(expected, inputs, grad))
 
 
+def test_the_gradient_can_be_differentiated():
+    assert torch.autograd.gradgradcheck(lambda *inputs: attend_by_blocks(*inputs, SCALE), tensors(4, 5))
+
+
 def test_only_wide_values_go_by_blocks():
     query, _, value = tensors()
     assert narrow_keys(query, value)
