@@ -48,9 +48,9 @@ class EMA(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weight of every pixel in every group, ``group``: ``(N, G, H, W)``."""
-        n, _, h, w = x_nchw.shape
+        n, c, h, w = x_nchw.shape
         x_nchw = x_nchw if x_nchw.is_contiguous() else settled(x_nchw)
-        u_mdhw = x_nchw.view(n * self.groups, -1, h, w)  # m: samples and groups
+        u_mdhw = x_nchw.view(n * self.groups, c // self.groups, h, w)  # m: samples and groups
         rows_mdh, columns_mdw = pool_strips(u_mdhw)
         strips_mdl = torch.sigmoid(project_strip(self.strip, torch.cat([rows_mdh, columns_mdw], dim=2)))
         height_mdh, width_mdw = torch.split(strips_mdl, [h, w], dim=2)

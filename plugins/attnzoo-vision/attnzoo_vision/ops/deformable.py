@@ -36,18 +36,19 @@ def sample_levels(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight
     """
     if gains_by_rows(value_nsgd, value_nsgd.shape[3]):
         return _sum_of_rows(value_nsgd, sizes, place_nlgvp2, weight_nlgvp)
-    samples, queries, heads = weight_nlgvp.shape[:3]
+    samples, _, heads = weight_nlgvp.shape[:3]
     pieces = value_nsgd.split([height * width for height, width in sizes], dim=1)
     total: Tensor | None = None
     for level, ((height, width), piece_nsgd) in enumerate(zip(sizes, pieces, strict=True)):
-        map_bdhw = piece_nsgd.permute(0, 2, 3, 1).reshape(samples * heads, -1, height, width)
+        map_bdhw = piece_nsgd.permute(0, 2, 3, 1).reshape(samples * heads, value_nsgd.shape[3], height, width)
         grid_blp2 = (2.0 * place_nlgvp2[:, :, :, level] - 1.0).transpose(1, 2).flatten(0, 1)
         sampled_bdlp = grid_sample(map_bdhw, grid_blp2.to(map_bdhw.dtype), align_corners=False)
-        weight_b1lp = weight_nlgvp[:, :, :, level].transpose(1, 2).reshape(samples * heads, 1, queries, -1)
+        weight_b1lp = weight_nlgvp[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)
         summed_bdl = (sampled_bdlp * weight_b1lp).sum(dim=3)
         total = summed_bdl if total is None else total + summed_bdl
     assert total is not None
-    return total.view(samples, -1, queries).transpose(1, 2)
+    y_nlc: Tensor = total.unflatten(0, (samples, heads)).flatten(1, 2).transpose(1, 2)
+    return y_nlc
 
 
 def _sum_of_rows(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight_nlgvp: Tensor) -> Tensor:

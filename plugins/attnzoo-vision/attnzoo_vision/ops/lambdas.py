@@ -49,7 +49,7 @@ def _places_of_images(value_nuvs: Tensor, place: nn.Conv2d, size: tuple[int, int
     """Return the place lambdas ``(N, S, K, V)``, each value convolved as an image of its own."""
     image_buhw = value_nuvs.transpose(1, 2).flatten(0, 1).unflatten(2, size)
     place_bkhw = convolve_by(image_buhw, place.weight)
-    place_nvks = torch.unflatten(place_bkhw.flatten(2), 0, (value_nuvs.shape[0], -1))
+    place_nvks = torch.unflatten(place_bkhw.flatten(2), 0, (value_nuvs.shape[0], value_nuvs.shape[2]))
     return place_nvks.permute(0, 3, 2, 1)
 
 

@@ -1,5 +1,6 @@
 """Plain axial attention: multi-head attention along each axis on its own."""
 
+import math
 from typing import Literal
 
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ class AxialAttention(nn.Module):
             query, key, value = self._heads(axis, lines)
             if make_maps:
                 weights = attention_map(query, key, scale=self.scale)
-                maps[f"axis_{axis}"] = weights.unflatten(0, (x.shape[0], -1))
+                maps[f"axis_{axis}"] = weights.unflatten(0, (x.shape[0], math.prod(lines.shape[1:-2])))
             attended = self.projection[axis](merge_heads(attend_heads(query, key, value, scale=self.scale)))
             attended = attended.unflatten(0, lines.shape[:-2]).movedim(-2, axis + 1)
             if self.chain:

@@ -87,8 +87,8 @@ class BAT(nn.Module):
             message = f"BAT: input is {height} x {width}, expected multiples of block_size={size}"
             raise ValueError(message)
         narrow_nghw = self.activation(self.squeeze(hidden_nrhw))
-        row_ngs = narrow_nghw.reshape(samples, self.groups, size, -1).amax(3)
-        column_ngs = narrow_nghw.amax(2).reshape(samples, self.groups, size, -1).amax(3)
+        row_ngs = narrow_nghw.unflatten(2, (size, -1)).amax((3, 4))
+        column_ngs = narrow_nghw.amax(2).unflatten(2, (size, -1)).amax(3)
         shape = (samples, self.groups, size, size)
         rows_ngss = torch.sigmoid(self.rows(row_ngs.flatten(1))).view(shape)
         columns_ngss = torch.sigmoid(self.columns(column_ngs.flatten(1))).view(shape)
@@ -99,12 +99,13 @@ def _mix(x_nrhw: Tensor, rows_ngss: Tensor, columns_ngss: Tensor) -> Tensor:
     """Return ``rows @ blocks @ columns`` of each channel, in which an entry is a block of the map."""
     samples, hidden, height, width = x_nrhw.shape
     groups, size = rows_ngss.shape[1:3]
-    blocks_ngdsl = x_nrhw.reshape(samples, groups, -1, size, height // size * width)
+    blocks_ngdsl = x_nrhw.reshape(samples, groups, hidden // groups, size, height // size * width)
     mixed_ngdsl = torch.matmul(rows_ngss.unsqueeze(2), blocks_ngdsl)
     narrow = width // size < _WIDE and not torch.compiler.is_exporting()
     if narrow:  # a product by one W x W matrix a group is quicker than many by small ones
         eye_tt = torch.eye(width // size, dtype=columns_ngss.dtype, device=columns_ngss.device)
         columns_ngww = torch.einsum("ngij,ab->ngiajb", columns_ngss, eye_tt).reshape(samples, groups, width, width)
-        return torch.matmul(mixed_ngdsl.reshape(samples, groups, -1, width), columns_ngww).view(x_nrhw.shape)
+        mixed_nglw = mixed_ngdsl.reshape(samples, groups, hidden // groups * height, width)
+        return torch.matmul(mixed_nglw, columns_ngww).view(x_nrhw.shape)
     mixed_nglst = mixed_ngdsl.reshape(samples, groups, hidden // groups * height, size, width // size)
     return torch.matmul(columns_ngss.transpose(2, 3).unsqueeze(2), mixed_nglst).reshape(x_nrhw.shape)

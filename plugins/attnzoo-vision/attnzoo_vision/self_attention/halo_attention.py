@@ -1,5 +1,7 @@
 """Blocked local self-attention of HaloNet."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -112,11 +114,12 @@ class HaloAttention(nn.Module):
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``window``: for each block and head, the weight of every window position for every query."""
         query, key, _, row, column = self._blocks(x_nchw)
-        return {"window": relative_map(query, key, row, column, self.scale).unflatten(0, (x_nchw.shape[0], -1))}
+        weight_bgqk = relative_map(query, key, row, column, self.scale)
+        return {"window": weight_bgqk.unflatten(0, (x_nchw.shape[0], math.prod(self._grid(x_nchw))))}
 
     def _blocks(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return queries, keys, values and row and column logits, all blocks of all samples along the first axis."""
-        samples, _, height, width = x_nchw.shape
+        height, width = x_nchw.shape[2:]
         size, window, halo = self.block_size, self.window_size, self.halo_size
         if height % size or width % size:
             message = f"HaloAttention: block_size={size} does not divide the map of {height}x{width}; pad it"
@@ -127,24 +130,24 @@ class HaloAttention(nn.Module):
         query_nhwo, pair_nhwo = y_nhwo.split([self.query.out_features, self.key_value.out_features], dim=3)
         query_nhwo = query_nhwo[:, :: self.query_step, :: self.query_step]
         size = size // self.query_step
-        query = query_nhwo.reshape(samples, height // self.block_size, size, width // self.block_size, size, -1)
-        query = query.unflatten(5, (self.num_heads, -1)).permute(0, 1, 3, 5, 2, 4, 6).flatten(0, 2)
+        query_nyixjo = query_nhwo.unflatten(2, (-1, size)).unflatten(1, (-1, size))
+        query = query_nyixjo.unflatten(5, (self.num_heads, -1)).permute(0, 1, 3, 5, 2, 4, 6).flatten(0, 2)
         pair_nyxoij = F.pad(pair_nhwo, (0, 0, halo, halo, halo, halo)).unfold(1, window, self.block_size)
         pair_nyxoij = pair_nyxoij.unfold(2, window, self.block_size)
         pair = pair_nyxoij.unflatten(3, (self.num_heads, -1)).permute(0, 1, 2, 3, 5, 6, 4).flatten(4, 5).flatten(0, 2)
         key, value = pair.split([self.head_dim, self.value_dim], dim=3)
         row, column = axis_logits(query * self.position_scale, self.height, self.width, window, window)
         if self.mask_padding:
-            row, column = self._mask(row, column, height // self.block_size, width // self.block_size)
+            row, column = self._mask(row, column, *self._grid(x_nchw))
         return query.flatten(2, 3), key, value, row.flatten(2, 3), column.flatten(2, 3)
 
     def _mask(self, row: Tensor, column: Tensor, blocks_high: int, blocks_wide: int) -> tuple[Tensor, Tensor]:
         """Lower the logits of rows and columns outside the map so far that their weight is exactly zero."""
-        lowest = torch.finfo(row.dtype).min / 4
+        lowest, samples = torch.finfo(row.dtype).min / 4, row.shape[0] // (blocks_high * blocks_wide)
         high_bk = self._outside(blocks_high, row.device)[:, None, None, None, None]
         wide_bk = self._outside(blocks_wide, row.device)[:, None, None, None]
-        row = row.unflatten(0, (-1, blocks_high, blocks_wide)).masked_fill(high_bk, lowest).flatten(0, 2)
-        return row, column.unflatten(0, (-1, blocks_wide)).masked_fill(wide_bk, lowest).flatten(0, 1)
+        row = row.unflatten(0, (samples, blocks_high, blocks_wide)).masked_fill(high_bk, lowest).flatten(0, 2)
+        return row, column.unflatten(0, (samples, blocks_high, blocks_wide)).masked_fill(wide_bk, lowest).flatten(0, 2)
 
     def _outside(self, blocks: int, device: torch.device) -> Tensor:
         """Return which positions of each block's window lie outside the map, on one axis."""
@@ -154,11 +157,12 @@ class HaloAttention(nn.Module):
 
     def _unblock(self, y_bgqe: Tensor, x_nchw: Tensor) -> Tensor:
         """Put the blocks back in their places, ``(N, H / step, W / step, heads * E)``."""
-        samples, _, height, width = x_nchw.shape
         size = self.block_size // self.query_step
-        y_nyxijo = merge_heads(y_bgqe).view(
-            samples, height // self.block_size, width // self.block_size, size, size, -1
-        )
-        return y_nyxijo.permute(0, 1, 3, 2, 4, 5).reshape(
-            samples, height // self.query_step, width // self.query_step, -1
-        )
+        y_bijo = merge_heads(y_bgqe).unflatten(1, (size, size))
+        y_nyxijo = y_bijo.unflatten(0, (x_nchw.shape[0], *self._grid(x_nchw)))
+        y_nhwo: Tensor = y_nyxijo.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return y_nhwo
+
+    def _grid(self, x_nchw: Tensor) -> tuple[int, int]:
+        """Return how many blocks the map has, high and wide."""
+        return x_nchw.shape[2] // self.block_size, x_nchw.shape[3] // self.block_size

@@ -148,6 +148,6 @@ class OutlookAttention(nn.Module):
         logits_nol = torch.baddbmm(
             self.weight.bias[:, None], self.weight.weight.expand(samples, -1, -1), x_nhwc.flatten(1, 2).transpose(1, 2)
         )
-        weight = kept_softmax(logits_nol.view(samples, self.num_heads, area, area, -1) * self.scale, dim=3)
+        weight = kept_softmax(logits_nol.unflatten(1, (self.num_heads, area, area)) * self.scale, dim=3)
         weight = self.attention_dropout(weight).view(samples, self.num_heads, size, size, size, size, height, width)
         return merge_windows(weight)

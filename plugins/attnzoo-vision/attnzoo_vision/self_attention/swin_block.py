@@ -1,5 +1,7 @@
 """Transformer block of Swin: attention in (shifted) windows and an MLP, both residual."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -103,12 +105,13 @@ class SwinBlock(nn.Module):
         """Return ``window``: for each window, the weight of every token (column) for every token (row)."""
         windows_mlc, bias_vll, _ = self._windows(x_nhwc)
         weights_mgll = self.attend.attention(windows_mlc, bias_vll)["window"]
-        return {"window": weights_mgll.unflatten(0, (x_nhwc.shape[0], -1))}
+        return {"window": weights_mgll.unflatten(0, (x_nhwc.shape[0], math.prod(self._grid(x_nhwc))))}
 
     def _windows(self, x_nhwc: Tensor) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
         """Return the windows of all samples, the logits of the shift, and the shift of this map."""
         (rows, columns), (height, width) = self.window_size, x_nhwc.shape[1:3]
-        full = (-(-height // rows) * rows, -(-width // columns) * columns)
+        high, wide = self._grid(x_nhwc)
+        full = (high * rows, wide * columns)
         x_nhwc = F.pad(self.norm1(x_nhwc), (0, 0, 0, full[1] - width, 0, full[0] - height))
         shift = (self.shift[0] if full[0] > rows else 0, self.shift[1] if full[1] > columns else 0)
         bias_vll = None
@@ -117,6 +120,10 @@ class SwinBlock(nn.Module):
             bias_vll = self._shift_bias(full, shift, x_nhwc)
         x_nyixjc = x_nhwc.unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
         return x_nyixjc.transpose(2, 3).flatten(0, 2).flatten(1, 2), bias_vll, shift
+
+    def _grid(self, x_nhwc: Tensor) -> tuple[int, int]:
+        """Return how many windows the map has, high and wide."""
+        return -(-x_nhwc.shape[1] // self.window_size[0]), -(-x_nhwc.shape[2] // self.window_size[1])
 
     def _shift_bias(self, full: tuple[int, int], shift: tuple[int, int], like: Tensor) -> Tensor:
         """Return ``(V, L, L)``: -100 where query and key come from different sides of the cyclic shift."""
@@ -134,12 +141,12 @@ class SwinBlock(nn.Module):
     def _merge(self, windows_mlc: Tensor, x_nhwc: Tensor, shift: tuple[int, int]) -> Tensor:
         """Put the windows back in their places, undo the shift, and cut off what was filled up."""
         (rows, columns), (height, width) = self.window_size, x_nhwc.shape[1:3]
-        high, wide = -(-height // rows), -(-width // columns)
-        y_nyxijc = windows_mlc.view(x_nhwc.shape[0], high, wide, rows, columns, -1)
+        y_nyxijc = windows_mlc.unflatten(1, (rows, columns)).unflatten(0, (x_nhwc.shape[0], *self._grid(x_nhwc)))
         y_nhwc = y_nyxijc.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         if shift != (0, 0):
             y_nhwc = torch.roll(y_nhwc, shift, (1, 2))
-        return y_nhwc[:, :height, :width]
+        whole_nhwc: Tensor = y_nhwc[:, :height, :width]
+        return whole_nhwc
 
 
 def _check(
