@@ -20,7 +20,7 @@ LAYERS = [
     {"project"},
     {"plugins", "arguments"},
     {"registry"},
-    {"spec", "spec_reader", "weights", "surgery", "compose", "schema", "search", "installing", "allocator"},
+    {"spec", "spec_reader", "weights", "surgery", "compose", "schema", "search", "installing", "allocator", "layers"},
     {"builder", "doctor", "golden", "hosts"},
     {"insertion", "lock", "scaffold"},
     {"api", "testing", "demo"},
@@ -110,8 +110,8 @@ def test_plugins_import_only_torch_and_public_names(path):
         if name.startswith("attnzoo."):
             import attnzoo
 
-            # A plugin of hosts describes places with the types of attnzoo.hosts.
-            assert name.split(".")[1] in [*attnzoo.__all__, "hosts", "errors"], (
+            # A plugin of hosts describes places with the types of attnzoo.hosts; blocks read layers by attnzoo.layers.
+            assert name.split(".")[1] in [*attnzoo.__all__, "hosts", "errors", "layers"], (
                 f"{path.relative_to(ROOT)} imports {name}, which is not public"
             )
 

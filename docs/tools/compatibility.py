@@ -64,6 +64,9 @@ def table(rows: dict[str, dict[str, str]]) -> str:
         "no second derivative. Nor has its hard sigmoid; its batch norm in training, and its group norm on "
         "channels-last maps, take no vmap.",
         "",
+        "Layers of a block may be replaced (adapters such as LoRA, pruning, parametrisations) or have hooks: where a "
+        "block joins a layer's weight with another instead of calling it, the replacement is asked for its weight.",
+        "",
         f"| block | {' | '.join(columns)} |",
         f"|---|{'---|' * len(columns)}",
     ]

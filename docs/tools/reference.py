@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 import attnzoo
-from attnzoo import errors
+from attnzoo import errors, layers
 from attnzoo.cli import main
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -23,8 +23,9 @@ NOTE = "<!-- Written by docs/tools/reference.py; change the code's docstrings in
 def api_page() -> str:
     """Return the page of the public names: signature and docstring of each."""
     parts = [NOTE, "# Public names", "Everything here is `attnzoo.<name>`; names are loaded when they are first used."]
-    for name in sorted(attnzoo.__all__, key=str.lower):
-        value = getattr(attnzoo, name)
+    named = {name: getattr(attnzoo, name) for name in sorted(attnzoo.__all__, key=str.lower)}
+    named |= {f"layers.{name}": getattr(layers, name) for name in layers.__all__}  # for the authors of blocks
+    for name, value in named.items():
         parts.append(f"## {name}")
         if callable(value) and not inspect.isclass(value) and hasattr(value, "__name__"):
             parts.append(f"```python\n{name}{_signature(value)}\n```")

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_sequence.ops.attend import attend_masked, attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_choice, check_positive
 from attnzoo_sequence.ops.norm import RMSNorm
@@ -129,7 +130,7 @@ class MultiHeadLatentAttention(nn.Module):
     def _attend_absorbed(self, parts: tuple[Tensor, ...], mask_nm: Tensor | None = None) -> Tensor:
         """Return the heads' outputs without forming their keys and values: one key head, the latents."""
         nope, turned, latent_nlr, shared = parts
-        up_hdr = self.kv_up.weight.unflatten(0, (self.num_heads, -1))
+        up_hdr = affine(self.kv_up).weight.unflatten(0, (self.num_heads, -1))
         key_up, value_up = up_hdr.split([self.nope_dim, self.value_dim], dim=1)
         query = torch.cat([nope @ key_up, turned], dim=-1)
         key = torch.cat([latent_nlr[:, None], shared], dim=-1)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_sequence.ops.attend import attend, attend_causal, attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 
@@ -159,7 +160,7 @@ class MultiHeadAttention(nn.Module):
         if not self.fused:
             return self.query(query_nlc), self.key(key_nmc), self.value(value_nmc)
         width = query_nlc.shape[-1]
-        weight, bias = self.in_proj.weight, self.in_proj.bias
+        weight, bias = affine(self.in_proj)
         query_nlc = F.linear(query_nlc, weight[:width], None if bias is None else bias[:width])
         if key_nmc is value_nmc:
             key_nmc, value_nmc = F.linear(key_nmc, weight[width:], None if bias is None else bias[width:]).chunk(2, -1)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_sequence.ops.attend import masked_softmax, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 
@@ -108,8 +109,9 @@ class TalkingHeads(nn.Module):
 def _talk(talk: nn.Linear, x_nhlm: Tensor) -> Tensor:
     """Mix the heads: one matrix product over the maps laid flat, so that heads need not become the last axis."""
     length, keys = x_nhlm.shape[-2:]
-    mixed_nhf = torch.bmm(talk.weight.expand(x_nhlm.shape[0], -1, -1), x_nhlm.flatten(2))
-    if talk.bias is not None:
-        mixed_nhf = mixed_nhf + talk.bias[:, None]
+    weight_oh, bias_o = affine(talk)
+    mixed_nhf = torch.bmm(weight_oh.expand(x_nhlm.shape[0], -1, -1), x_nhlm.flatten(2))
+    if bias_o is not None:
+        mixed_nhf = mixed_nhf + bias_o[:, None]
     mixed_nhlm: Tensor = mixed_nhf.unflatten(2, (length, keys))
     return mixed_nhlm

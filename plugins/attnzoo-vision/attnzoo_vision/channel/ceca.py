@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.activation import Gate, get_gate
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, filter_channels
 from attnzoo_vision.ops.checks import check_at_least, check_odd
@@ -52,7 +53,8 @@ class CECA(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
-        logit_nc = filter_channels(global_mean(x_nchw), self.conv.weight.flatten(), circular=True)
-        if self.conv.bias is not None:
-            logit_nc = logit_nc + self.conv.bias
+        weight_11k, bias_1 = affine(self.conv)
+        logit_nc = filter_channels(global_mean(x_nchw), weight_11k.flatten(), circular=True)
+        if bias_1 is not None:
+            logit_nc = logit_nc + bias_1
         return self.gate(logit_nc)[:, :, None, None]

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, filter_channels
 from attnzoo_vision.ops.checks import check_at_least, check_odd
@@ -66,7 +67,7 @@ class ECA(nn.Module):
         pooled_nc = global_mean(x_nchw)
         if self.expand is None:
             # a matrix product: conv1d of one channel costs ten times as much
-            logit_nc = filter_channels(pooled_nc, self.conv.weight.flatten())
+            logit_nc = filter_channels(pooled_nc, affine(self.conv).weight.flatten())
         else:
             hidden_nrc = self.activation(self.expand(pooled_nc.unsqueeze(1)))
             logit_nc = self.conv(hidden_nrc).squeeze(1)

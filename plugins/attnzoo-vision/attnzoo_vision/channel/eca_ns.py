@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.channel_window import filter_channels
 from attnzoo_vision.ops.checks import check_at_least, check_odd
 from attnzoo_vision.ops.pooling import global_mean
@@ -45,5 +46,5 @@ class ECANS(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
-        logit_nc = filter_channels(global_mean(x_nchw), self.conv.weight.squeeze(1))
+        logit_nc = filter_channels(global_mean(x_nchw), affine(self.conv).weight.squeeze(1))
         return logit_nc.sigmoid()[:, :, None, None]

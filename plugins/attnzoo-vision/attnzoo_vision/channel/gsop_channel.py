@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
@@ -61,7 +62,8 @@ class GSoPChannel(nn.Module):
     def _weight(self, x_nchw: Tensor) -> Tensor:
         stride = self.reduce.stride[0]
         taken_nchw = rectify(x_nchw[:, :, ::stride, ::stride])
-        reduced_ndhw = project_back(as_tokens(taken_nchw), self.reduce.weight.flatten(1), self.reduce.bias, taken_nchw)
+        weight_dc11, bias_d = affine(self.reduce)
+        reduced_ndhw = project_back(as_tokens(taken_nchw), weight_dc11.flatten(1), bias_d, taken_nchw)
         feature_ndm = rectify(self.norm(reduced_ndhw)).flatten(2)
         feature_ndm = feature_ndm - feature_ndm.mean(dim=2, keepdim=True)
         covariance_ndd = torch.bmm(feature_ndm, feature_ndm.transpose(1, 2)) / feature_ndm.shape[2]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
@@ -108,9 +109,10 @@ class CBAM(nn.Module):
         pooled_pnc = torch.stack([_pool(x_nchw, kind) for kind in self.pools])
         hidden_nr = self.activation(self.squeeze(pooled_pnc)).sum(0)
         # the second layer is linear, so the poolings are added before it, and its bias counts once for each
-        logits_nc = F.linear(hidden_nr, self.excite.weight)
-        if self.excite.bias is not None:
-            logits_nc = logits_nc + len(self.pools) * self.excite.bias
+        weight_cr, bias_c = affine(self.excite)
+        logits_nc = F.linear(hidden_nr, weight_cr)
+        if bias_c is not None:
+            logits_nc = logits_nc + len(self.pools) * bias_c
         return self.gate(logits_nc)[:, :, None, None]
 
     def _spatial_weight(self, x_nchw: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.axis_pooling import mean_over
 from attnzoo_vision.ops.channel_groups import scale_groups
 from attnzoo_vision.ops.checks import check_at_least, check_divides
@@ -54,34 +55,29 @@ class EMA(nn.Module):
         rows_mdh, columns_mdw = pool_strips(u_mdhw)
         strips_mdl = torch.sigmoid(project_strip(self.strip, torch.cat([rows_mdh, columns_mdw], dim=2)))
         height_mdh, width_mdw = torch.split(strips_mdl, [h, w], dim=2)
-        local_share_md = torch.softmax(self._local_mean(u_mdhw, columns_mdw), dim=1)
+        local = affine(self.local)
+        local_share_md = torch.softmax(self._local_mean(u_mdhw, columns_mdw, *local), dim=1)
         logits_m1hw = self._strip_answer(u_mdhw * height_mdh[:, :, :, None] * width_mdw[:, :, None, :], local_share_md)
-        return {"group": torch.sigmoid(logits_m1hw + self._local_answer(u_mdhw)).view(n, self.groups, h, w)}
+        return {"group": torch.sigmoid(logits_m1hw + self._local_answer(u_mdhw, *local)).view(n, self.groups, h, w)}
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each pixel of each group scaled by its weight."""
         return scale_groups(x_nchw, self.attention(x_nchw)["group"])
 
-    def _local_answer(self, u_mdhw: Tensor) -> Tensor:
+    def _local_answer(self, u_mdhw: Tensor, weight_dd33: Tensor, bias_d: Tensor) -> Tensor:
         """Return ``softmax(norm.bias) . conv3x3(u)`` by the one kernel that this sum of kernels is."""
         share_d = torch.softmax(self.norm.bias, dim=0)
-        kernel_1d33 = (self.local.weight * share_d[:, None, None, None]).sum(0, keepdim=True)
-        return convolve_by(u_mdhw, kernel_1d33, (self._local_bias * share_d).sum(0, keepdim=True))
+        kernel_1d33 = (weight_dd33 * share_d[:, None, None, None]).sum(0, keepdim=True)
+        return convolve_by(u_mdhw, kernel_1d33, (bias_d * share_d).sum(0, keepdim=True))
 
-    def _local_mean(self, u_mdhw: Tensor, columns_mdw: Tensor) -> Tensor:
+    def _local_mean(self, u_mdhw: Tensor, columns_mdw: Tensor, weight_dd33: Tensor, bias_d: Tensor) -> Tensor:
         """Return ``mean_hw(conv3x3(u))``: each tap sees the sum of the map without a border row or column."""
         h, w = u_mdhw.shape[2:]
         total_mdw = columns_mdw * h
         by_row = torch.stack([total_mdw - u_mdhw[:, :, -1], total_mdw, total_mdw - u_mdhw[:, :, 0]], dim=2)
         total_md3 = by_row.sum(3)
         taps_md33 = torch.stack([total_md3 - by_row[..., -1], total_md3, total_md3 - by_row[..., 0]], dim=3)
-        return F.linear(taps_md33.flatten(1) / (h * w), self.local.weight.flatten(1), self._local_bias)
-
-    @property
-    def _local_bias(self) -> Tensor:
-        bias = self.local.bias
-        assert bias is not None  # as constructed
-        return bias
+        return F.linear(taps_md33.flatten(1) / (h * w), weight_dd33.flatten(1), bias_d)
 
     def _strip_answer(self, gated_mdhw: Tensor, share_md: Tensor) -> Tensor:
         """Return ``share . IN(gated)`` as one sum over the channels, ``(M, 1, H, W)``."""

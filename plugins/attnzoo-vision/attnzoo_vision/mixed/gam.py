@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_odd
 from attnzoo_vision.ops.convolution import convolve_by, convolve_through
@@ -74,4 +75,5 @@ class GAM(nn.Module):
 
 def _at_each_pixel(layer: nn.Linear, x_nchw: Tensor) -> Tensor:
     """Return ``layer`` applied to the channels of each pixel, as a 1x1 convolution, which needs no permuted copy."""
-    return convolve_by(x_nchw, layer.weight[:, :, None, None], layer.bias)
+    weight_oc, bias_o = affine(layer)
+    return convolve_by(x_nchw, weight_oc[:, :, None, None], bias_o)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, filter_channels
 from attnzoo_vision.ops.checks import check_at_least, check_odd
@@ -78,4 +79,4 @@ def _spread(mixed_ncss: Tensor, height: int, width: int) -> Tensor:
 
 def _filter(x_nl: Tensor, layer: nn.Conv1d) -> Tensor:
     """Return the convolution of each row, as products of its windows, which small convolutions are slower than."""
-    return filter_channels(x_nl, layer.weight.flatten())
+    return filter_channels(x_nl, affine(layer).weight.flatten())

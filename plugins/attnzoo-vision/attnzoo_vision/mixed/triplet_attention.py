@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.axis_pooling import (
     max_over_channels,
     max_over_height,
@@ -85,7 +86,7 @@ class _PlaneGate(nn.Module):
     def forward(self, max_nab: Tensor, mean_nab: Tensor) -> Tensor:
         """Return the weights of a plane, ``(N, 1, A, B)``, from its maxima and means."""
         pooled_n2ab = torch.stack([max_nab, mean_nab], dim=1)
-        return torch.sigmoid(self.norm(convolve_to_plane(pooled_n2ab, self.conv.weight)))
+        return torch.sigmoid(self.norm(convolve_to_plane(pooled_n2ab, affine(self.conv).weight)))
 
 
 def _scaled(x: Tensor, column: Tensor, row: Tensor, rest: list[Tensor]) -> Tensor:

@@ -4,11 +4,12 @@ One convolution in a graph, be it of a plane or of a strip, makes the compiler c
 As an operator of torch it is not seen.
 """
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import is_hooked, is_plain
 from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly
 from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.tokens import as_tokens, project_back
@@ -16,7 +17,7 @@ from attnzoo_vision.ops.tokens import as_tokens, project_back
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d
 
 
-def convolve(layer: Convolution, x: Tensor) -> Tensor:
+def convolve(layer: nn.Module, x: Tensor) -> Tensor:
     """Return ``layer(x)``; in training, one plane by 1x1 is a product, a line of its own for each channel a column.
 
     The gradients of these are quicker.
@@ -35,16 +36,11 @@ def convolve(layer: Convolution, x: Tensor) -> Tensor:
     return y
 
 
-def is_untouched(layer: Convolution) -> bool:
+def is_untouched(layer: nn.Module) -> TypeGuard[Convolution]:
     """Say whether the weights of a convolution tell all: it is torch's own, pads by zeros, and nothing hooks to it."""
-    known = type(layer) in (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
-    return known and layer.padding_mode == "zeros" and not any(layer.output_padding) and not is_hooked(layer)
-
-
-def is_hooked(layer: nn.Module) -> bool:
-    """Say whether anything hooks to a layer, so that it must be called itself."""
-    backward = layer._backward_hooks or layer._backward_pre_hooks
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or backward)
+    if not (isinstance(layer, Convolution) and is_plain(layer)):
+        return False
+    return layer.padding_mode == "zeros" and not any(layer.output_padding)
 
 
 def _makes_plane(layer: Convolution) -> bool:

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from attnzoo.layers import is_hooked
 from attnzoo_vision.ops.compiling import runs_plainly
-from attnzoo_vision.ops.convolution import convolve, is_hooked, is_untouched
+from attnzoo_vision.ops.convolution import convolve, is_untouched
 
 
 def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.compiling import may_specialise
 from attnzoo_vision.ops.convolution import convolve_by
 
@@ -16,12 +17,13 @@ def apply_lambdas(
 ) -> Tensor:
     """Return ``q^T (content + place(values))`` at each position of a map of ``size``, ``(N, S, G, V)``."""
     on_cpu = query_ngks.device.type == "cpu" and may_specialise(query_ngks)
-    if place.bias is not None:
-        content_nvk = content_nvk + place.bias
+    weight_kuhw, bias_k = affine(place)
+    if bias_k is not None:
+        content_nvk = content_nvk + bias_k
     if on_cpu and query_ngks.shape[3] <= _FEW:
-        return _by_pairs(query_ngks, content_nvk, value_nuvs, place.weight, size)
+        return _by_pairs(query_ngks, content_nvk, value_nuvs, weight_kuhw, size)
     form = _places_of_wide_values if on_cpu and value_nuvs.shape[2] >= _WIDE else _places_of_images
-    lambda_nskv = form(value_nuvs, place, size) + content_nvk.transpose(1, 2).unsqueeze(1)
+    lambda_nskv = form(value_nuvs, weight_kuhw, size) + content_nvk.transpose(1, 2).unsqueeze(1)
     return torch.matmul(query_ngks.permute(0, 3, 1, 2), lambda_nskv)
 
 
@@ -45,16 +47,16 @@ def _window_of_pairs(weight_kuhw: Tensor, size: tuple[int, int]) -> Tensor:
     return pair_kuhwij.reshape(*weight_kuhw.shape[:2], height * width, height * width)
 
 
-def _places_of_images(value_nuvs: Tensor, place: nn.Conv2d, size: tuple[int, int]) -> Tensor:
+def _places_of_images(value_nuvs: Tensor, weight_kuhw: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the place lambdas ``(N, S, K, V)``, each value convolved as an image of its own."""
     image_buhw = value_nuvs.transpose(1, 2).flatten(0, 1).unflatten(2, size)
-    place_bkhw = convolve_by(image_buhw, place.weight)
+    place_bkhw = convolve_by(image_buhw, weight_kuhw)
     place_nvks = torch.unflatten(place_bkhw.flatten(2), 0, (value_nuvs.shape[0], value_nuvs.shape[2]))
     return place_nvks.permute(0, 3, 2, 1)
 
 
-def _places_of_wide_values(value_nuvs: Tensor, place: nn.Conv2d, size: tuple[int, int]) -> Tensor:
+def _places_of_wide_values(value_nuvs: Tensor, weight_kuhw: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the place lambdas ``(N, S, K, V)`` by a convolution with a third axis, of the values."""
     volume_nuhwv = value_nuvs.transpose(2, 3).unflatten(2, size)
-    place_nkhwv = convolve_by(volume_nuhwv, place.weight.unsqueeze(4))
+    place_nkhwv = convolve_by(volume_nuhwv, weight_kuhw.unsqueeze(4))
     return place_nkhwv.flatten(2, 3).transpose(1, 2)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.axis_pooling import mean_over_height, mean_over_width
 from attnzoo_vision.ops.compiling import may_specialise, runs_plainly, settled
 from attnzoo_vision.ops.layout import channels_last_view
@@ -39,12 +40,13 @@ def join_strips(rows_nch: Tensor, columns_ncw: Tensor) -> Tensor:
 
 def project_strip(layer: nn.Linear, x_ncl: Tensor) -> Tensor:
     """Return ``layer`` applied at every position, ``(N, O, L)``, in the memory order of ``x_ncl``."""
+    weight_oc, bias_o = affine(layer)
     if x_ncl.stride(1) == 1 and x_ncl.shape[1] > 1:
-        return F.linear(x_ncl.transpose(1, 2), layer.weight, layer.bias).transpose(1, 2)
-    weight_noc = layer.weight.expand(x_ncl.shape[0], -1, -1)
-    if layer.bias is None:
+        return F.linear(x_ncl.transpose(1, 2), weight_oc, bias_o).transpose(1, 2)
+    weight_noc = weight_oc.expand(x_ncl.shape[0], -1, -1)
+    if bias_o is None:
         return torch.bmm(weight_noc, x_ncl)
-    return torch.baddbmm(layer.bias[:, None], weight_noc, x_ncl)
+    return torch.baddbmm(bias_o[:, None], weight_noc, x_ncl)
 
 
 def scale_by_strips(x_nchw: Tensor, height_nch: Tensor, width_ncw: Tensor) -> Tensor:

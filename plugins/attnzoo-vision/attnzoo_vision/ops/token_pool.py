@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.tokens import as_tokens
 
@@ -26,8 +27,9 @@ def without_lead(y_nlc: Tensor, like_nchw: Tensor) -> Tensor:
 def lead_query(tokens_nlc: Tensor, qkv: nn.Linear, heads: int) -> Tensor:
     """Return the query of the first token, ``(N, heads, D)``."""
     width = qkv.out_features // 3
-    bias = None if qkv.bias is None else qkv.bias[:width]
-    y: Tensor = F.linear(tokens_nlc[:, 0], qkv.weight[:width], bias).unflatten(1, (heads, -1))
+    weight_oc, bias_o = affine(qkv)
+    bias = None if bias_o is None else bias_o[:width]
+    y: Tensor = F.linear(tokens_nlc[:, 0], weight_oc[:width], bias).unflatten(1, (heads, -1))
     return y
 
 
@@ -38,10 +40,11 @@ def lead_weights(tokens_nlc: Tensor, qkv: nn.Linear, heads: int) -> Tensor:
     """
     width = qkv.out_features // 3
     query_ngd = lead_query(tokens_nlc, qkv, heads) * (width // heads) ** -0.5
-    key_gdc = qkv.weight[width : 2 * width].unflatten(0, (heads, -1))
+    weight_oc, bias_o = affine(qkv)
+    key_gdc = weight_oc[width : 2 * width].unflatten(0, (heads, -1))
     logits_ngl = torch.matmul(torch.einsum("ngd,gdc->ngc", query_ngd, key_gdc), tokens_nlc.transpose(1, 2))
-    if qkv.bias is not None:  # one number for each head, without effect behind the softmax
-        bias_gd = qkv.bias[width : 2 * width].unflatten(0, (heads, -1))
+    if bias_o is not None:  # one number for each head, without effect behind the softmax
+        bias_gd = bias_o[width : 2 * width].unflatten(0, (heads, -1))
         logits_ngl = logits_ngl + (query_ngd * bias_gd).sum(dim=2, keepdim=True)
     return torch.softmax(logits_ngl, dim=2)
 
@@ -49,7 +52,8 @@ def lead_weights(tokens_nlc: Tensor, qkv: nn.Linear, heads: int) -> Tensor:
 def lead_values(weight_ngl: Tensor, tokens_nlc: Tensor, qkv: nn.Linear) -> Tensor:
     """Return the weighted values ``(N, heads * D)``: the tokens are weighted first, and projected once."""
     heads, width = weight_ngl.shape[1], qkv.out_features // 3
-    value_gdc = qkv.weight[2 * width :].unflatten(0, (heads, -1))
+    weight_oc, bias_o = affine(qkv)
+    value_gdc = weight_oc[2 * width :].unflatten(0, (heads, -1))
     mixed_ngc = torch.matmul(weight_ngl, tokens_nlc)
     y_ne = torch.einsum("ngc,gdc->ngd", mixed_ngc, value_gdc).flatten(1)
-    return y_ne if qkv.bias is None else y_ne + qkv.bias[2 * width :]
+    return y_ne if bias_o is None else y_ne + bias_o[2 * width :]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, heads_to_map, split_heads
 from attnzoo_vision.ops.relative import attend_relative, axis_logits, relative_map
@@ -114,7 +115,7 @@ class BotMHSA(nn.Module):
             message = f"BotMHSA: map of {height}x{width} is larger than feature_size={list(self.feature_size)}"
             raise ValueError(message)
         inner = self.num_heads * self.head_dim
-        y_nlo = project(x_nchw, self.qkv.weight, self.qkv.bias)
+        y_nlo = project(x_nchw, *affine(self.qkv))
         query_nlc, key_nlc, value_nlc = y_nlo.split([inner, inner, y_nlo.shape[2] - 2 * inner], dim=2)
         return (
             split_heads(query_nlc, self.num_heads),

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import Affine, affine, join
 from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.tokens import project
 
@@ -57,8 +58,8 @@ class CrissCrossAttention(nn.Module):
     def _gather(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
         samples, _, height, width = x_nchw.shape
         hidden = self.query.out_features
-        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight * self.gamma])
-        bias = torch.cat([self.query.bias, self.key.bias, self.value.bias * self.gamma])
+        value = Affine(*(part * self.gamma for part in affine(self.value)))
+        weight, bias = join(affine(self.query), affine(self.key), value)
         rows_nhwo = torch.unflatten(project(x_nchw, weight, bias), 1, (height, width))
         row_query, row_key, row_value = _pieces(rows_nhwo.flatten(0, 1), hidden)
         column_query, column_key, column_value = _pieces(rows_nhwo.transpose(1, 2).flatten(0, 1), hidden)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import Affine, affine, join
 from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.pairwise import attend
 from attnzoo_vision.ops.tokens import as_tokens, project, project_back, tokens_to_map
@@ -41,8 +42,8 @@ class DANetPositionAttention(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus what each pixel gathers from all others."""
-        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight * self.gamma])
-        bias = torch.cat([self.query.bias, self.key.bias, self.value.bias * self.gamma])
+        value = Affine(*(part * self.gamma for part in affine(self.value)))
+        weight, bias = join(affine(self.query), affine(self.key), value)
         hidden = self.query.out_features
         mixed_nlo = as_tokens(project_back(as_tokens(x_nchw), weight, bias, x_nchw))  # in the map's order of memory
         query_nlr, key_nlr, value_nlc = mixed_nlo.tensor_split((hidden, 2 * hidden), dim=2)
@@ -50,6 +51,6 @@ class DANetPositionAttention(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weight of every key (column) for every pixel (row)."""
-        query_nlr = project(x_nchw, self.query.weight, self.query.bias)
-        key_nlr = project(x_nchw, self.key.weight, self.key.bias)
+        query_nlr = project(x_nchw, *affine(self.query))
+        key_nlr = project(x_nchw, *affine(self.key))
         return {"pairwise": torch.softmax(torch.bmm(query_nlr, key_nlr.transpose(1, 2)), dim=2)}

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.affine_grid import sample_rows
 from attnzoo_vision.ops.bilinear import gains_by_rows
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
@@ -124,9 +125,7 @@ class DATDeformAttn(nn.Module):
         y_ngld = attend_heads(query, key, value, scale=self.scale, bias=bias, dropout=dropout)
         if self.position == "depthwise":
             y_ngld = y_ngld + split_heads(self.local(query_nchw).flatten(2).transpose(1, 2), self.num_heads)
-        y_nchw: Tensor = self.dropout(
-            project_back(merge_heads(y_ngld), self.projection.weight, self.projection.bias, x_nchw)
-        )
+        y_nchw: Tensor = self.dropout(project_back(merge_heads(y_ngld), *affine(self.projection), x_nchw))
         return y_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
@@ -143,7 +142,8 @@ class DATDeformAttn(nn.Module):
             )
             raise ValueError(message)
         # as tokens, the features lie side by side, which the fused kernels ask for
-        query_nlc = project(x_nchw, self.query.weight.flatten(1), self.query.bias)
+        weight_cc11, bias_c = affine(self.query)
+        query_nlc = project(x_nchw, weight_cc11.flatten(1), bias_c)
         query_nchw = tokens_to_map(query_nlc, x_nchw)
         if self.deform:
             place_bhw2, grid_hw2 = self._points(query_nchw)
@@ -156,7 +156,7 @@ class DATDeformAttn(nn.Module):
             kept_hw2 = grid_hw2 if self.offset_range >= 0 else grid_hw2.clamp(-1.0, 1.0)
             place_bhw2 = kept_hw2.expand(x_nchw.shape[0] * self.groups, -1, -1, -1)
         query = split_heads(query_nlc, self.num_heads)
-        pair_nmo = (project(sampled_nchw, layer.weight, layer.bias) for layer in (self.key, self.value))
+        pair_nmo = (project(sampled_nchw, *affine(layer)) for layer in (self.key, self.value))
         key, value = (split_heads(tokens_nmc, self.num_heads) for tokens_nmc in pair_nmo)
         return query_nchw, query, key, value, self._bias(place_bhw2, x_nchw), place_bhw2, grid_hw2
 

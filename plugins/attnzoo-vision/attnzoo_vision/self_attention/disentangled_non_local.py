@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.pairwise import attend
@@ -132,18 +133,18 @@ class DisentangledNonLocal(nn.Module):
         if query_nlr is not None and key_nmr is not None:
             maps["pairwise"] = torch.softmax(torch.bmm(query_nlr, key_nmr.transpose(1, 2)) * self.scale, dim=2)
         if self.mask is not None:
-            maps["unary"] = position_weights(key_nchw, self.mask.weight, self.mask.bias)
+            maps["unary"] = position_weights(key_nchw, *affine(self.mask))
         elif mean_n1r is not None and key_nmr is not None and self.unary == "query":
             maps["unary"] = _query_weights(mean_n1r, key_nmr)
         return maps
 
     def _project(self, x_nchw: Tensor, key_nchw: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
         """Return whitened queries and keys, values, and the mean of the queries."""
-        value_nme = project(key_nchw, self.value.weight, self.value.bias)
+        value_nme = project(key_nchw, *affine(self.value))
         if self.query is None or self.key is None:
             return None, None, value_nme, None
-        query_nlr = project(x_nchw, self.query.weight, self.query.bias)
-        key_nmr = project(key_nchw, self.key.weight, self.key.bias)
+        query_nlr = project(x_nchw, *affine(self.query))
+        key_nmr = project(key_nchw, *affine(self.key))
         mean_n1r = None
         for kind in self.whiten:
             if kind in WHITENINGS:
@@ -162,7 +163,7 @@ class DisentangledNonLocal(nn.Module):
         if "query" in self.unary and mean_n1r is not None and key_nmr is not None:
             terms_ne.append(torch.bmm(_query_weights(mean_n1r, key_nmr), value_nme).squeeze(1))
         if self.mask is not None:
-            weight_n1m = position_weights(key_nchw, self.mask.weight, self.mask.bias)
+            weight_n1m = position_weights(key_nchw, *affine(self.mask))
             if self.transform is not None:
                 terms_ne.append(self.transform(weighted_sum(key_nchw, weight_n1m)))
             else:
@@ -171,7 +172,7 @@ class DisentangledNonLocal(nn.Module):
 
     def _output(self, y_nle: Tensor, like_nchw: Tensor) -> Tensor:
         if self.out is not None:
-            y_nchw = project_back(y_nle, self.out.weight, None, like_nchw)
+            y_nchw = project_back(y_nle, affine(self.out).weight, None, like_nchw)
         else:
             y_nchw = tokens_to_map(y_nle, like_nchw)
         return y_nchw if self.out_norm is None else self.out_norm(y_nchw)

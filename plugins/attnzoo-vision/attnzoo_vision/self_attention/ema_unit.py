@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.joined_norm import scale_and_shift
@@ -70,10 +71,10 @@ class EMAUnit(nn.Module):
         bases_nck, weight_nlk = self._iterate(x_nchw)
         rebuilt_nchw = rectify_(project_back(weight_nlk, bases_nck, None, x_nchw))
         if self.training:
-            y_nchw = self.norm(project_back(as_tokens(rebuilt_nchw), self.out.weight, None, x_nchw))
+            y_nchw = self.norm(project_back(as_tokens(rebuilt_nchw), affine(self.out).weight, None, x_nchw))
         else:
             scale_c, shift_c = scale_and_shift(self.norm)
-            y_nchw = project_back(as_tokens(rebuilt_nchw), self.out.weight * scale_c[:, None], shift_c, x_nchw)
+            y_nchw = project_back(as_tokens(rebuilt_nchw), affine(self.out).weight * scale_c[:, None], shift_c, x_nchw)
         return rectify_(add_shortcut(y_nchw, x_nchw))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:

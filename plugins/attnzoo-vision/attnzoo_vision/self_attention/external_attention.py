@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.joined_norm import scale_and_shift
@@ -58,7 +59,7 @@ class ExternalAttention(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of ``x_nchw`` and what it reads from the memory, rectified."""
         weight_nsl = self._read(x_nchw)[1]
-        value_cs = self.out.weight @ self.memory_value.weight
+        value_cs = affine(self.out).weight @ affine(self.memory_value).weight
         if self.training:
             y_nchw = self.norm(project_back(weight_nsl.transpose(1, 2), value_cs, None, x_nchw))
         else:
@@ -73,9 +74,10 @@ class ExternalAttention(nn.Module):
         return {"positions": torch.unflatten(position_nsl, 2, size), "memory": torch.unflatten(weight_nsl, 2, size)}
 
     def _read(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
-        key_sc = self.memory_key.weight @ self.embed.weight
+        memory_sc, (weight_cc, bias_c) = affine(self.memory_key).weight, affine(self.embed)
+        key_sc = memory_sc @ weight_cc
         # a matrix times a vector rounds by the alignment of the memory, a sum does not
-        bias_s = (self.memory_key.weight * self.embed.bias).sum(dim=1)
+        bias_s = (memory_sc * bias_c).sum(dim=1)
         logits_nsl = project_back(as_tokens(x_nchw), key_sc, bias_s, x_nchw).flatten(2)
         position_nsl = torch.softmax(logits_nsl, dim=2)
         return position_nsl, position_nsl / (1e-9 + position_nsl.sum(dim=1, keepdim=True))

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.pooling import global_mean
@@ -90,13 +91,13 @@ class GlobalContext(nn.Module):
         """Return the weight of each position in the context as ``spatial``, or nothing for the plain mean."""
         if self.attend is None:
             return {}
-        weight_n1l = position_weights(x_nchw, self.attend.weight, self.attend.bias)
+        weight_n1l = position_weights(x_nchw, *affine(self.attend))
         return {"spatial": torch.unflatten(weight_n1l, 2, x_nchw.shape[2:])}
 
     def _pool(self, x_nchw: Tensor) -> Tensor:
         if self.attend is None:
             return global_mean(x_nchw)
-        return weighted_sum(x_nchw, position_weights(x_nchw, self.attend.weight, self.attend.bias))
+        return weighted_sum(x_nchw, position_weights(x_nchw, *affine(self.attend)))
 
 
 class _Transform(nn.Module):

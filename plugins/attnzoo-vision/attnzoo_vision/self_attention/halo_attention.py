@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine, join
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.heads import merge_heads
 from attnzoo_vision.ops.layout import is_channels_last
@@ -124,8 +125,7 @@ class HaloAttention(nn.Module):
         if height % size or width % size:
             message = f"HaloAttention: block_size={size} does not divide the map of {height}x{width}; pad it"
             raise ValueError(message)
-        weight = torch.cat([self.query.weight, self.key_value.weight])
-        bias = None if self.query.bias is None else torch.cat([self.query.bias, self.key_value.bias])
+        weight, bias = join(affine(self.query), affine(self.key_value))
         y_nhwo = project(x_nchw, weight, bias).unflatten(1, (height, width))
         query_nhwo, pair_nhwo = y_nhwo.split([self.query.out_features, self.key_value.out_features], dim=3)
         query_nhwo = query_nhwo[:, :: self.query_step, :: self.query_step]

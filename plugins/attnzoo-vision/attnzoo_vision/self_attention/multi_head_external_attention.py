@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.heads import merge_heads, split_heads
 
@@ -62,7 +63,8 @@ class MultiHeadExternalAttention(nn.Module):
         total_ngl1 = _total(position_ngls)
         position_ngls = F.dropout(position_ngls, self.attention_dropout, self.training)
         # divided after the product, the values are fewer
-        value_ngld = F.linear(position_ngls, self.memory_value.weight) / total_ngl1 + self.memory_value.bias
+        weight_ds, bias_d = affine(self.memory_value)
+        value_ngld = F.linear(position_ngls, weight_ds) / total_ngl1 + bias_d
         return F.dropout(self.out(merge_heads(value_ngld)), self.dropout, self.training)
 
     def attention(self, x_nlc: Tensor) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import Affine, affine, join
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.joined_norm import scale_and_shift
@@ -114,11 +115,12 @@ class NonLocal(nn.Module):
         y_nlr = self._sum(x_ncs)
         if isinstance(self.norm, _BatchNorm) and not self.training:
             scale_c, shift_c = scale_and_shift(self.norm)
-            if self.out.bias is not None:
-                shift_c = shift_c + self.out.bias * scale_c
-            y_ncs = project_back(y_nlr, self.out.weight * scale_c[:, None], shift_c, x_ncs)
+            weight_cr, bias_c = affine(self.out)
+            if bias_c is not None:
+                shift_c = shift_c + bias_c * scale_c
+            y_ncs = project_back(y_nlr, weight_cr * scale_c[:, None], shift_c, x_ncs)
             return add_shortcut(y_ncs, x_ncs)
-        y_ncs = project_back(y_nlr, self.out.weight, self.out.bias, x_ncs)
+        y_ncs = project_back(y_nlr, *affine(self.out), x_ncs)
         if self.norm is not None:
             y_ncs = self.norm(y_ncs)
         elif self.layer_norm:
@@ -131,10 +133,10 @@ class NonLocal(nn.Module):
         if self.theta is None or self.phi is None:
             logits_nlm = torch.bmm(as_tokens(x_ncs), as_tokens(max_pool(x_ncs, self.pool_size)).transpose(1, 2))
             return {"pairwise": torch.softmax(logits_nlm * self.scale, dim=2)}
-        theta_nlr = project(x_ncs, self.theta.weight, self.theta.bias)
+        theta_nlr = project(x_ncs, *affine(self.theta))
         phi_nmr = self._embed_keys(key_ncs, self.phi)
         if self.pair is not None:
-            theta_weight_1r, phi_weight_1r = self.pair.weight.chunk(2, dim=1)
+            theta_weight_1r, phi_weight_1r = affine(self.pair).weight.chunk(2, dim=1)
             sums_nlm = F.linear(theta_nlr, theta_weight_1r) + F.linear(phi_nmr, phi_weight_1r).transpose(1, 2)
             return {"pairwise": torch.relu(sums_nlm) / phi_nmr.shape[1]}
         logits_nlm = torch.bmm(theta_nlr, phi_nmr.transpose(1, 2))
@@ -149,15 +151,12 @@ class NonLocal(nn.Module):
         if self.theta is None or self.phi is None:
             return attend(as_tokens(x_ncs), as_tokens(pooled_ncs), self._embed_keys(key_ncs, self.g), self.scale)
         if self.pair is not None:
-            return self._concatenation(x_ncs, key_ncs, self.theta, self.phi, self.pair.weight)
+            return self._concatenation(x_ncs, key_ncs, self.theta, self.phi, affine(self.pair).weight)
         if pooled_ncs is x_ncs:
-            layers = (self.theta, self.phi, self.g)
-            weight = torch.cat([layer.weight for layer in layers])
-            theta_nlr, phi_nmr, g_nmr = project(x_ncs, weight, torch.cat([layer.bias for layer in layers])).chunk(
-                3, dim=2
-            )
+            weight, bias = join(*(affine(layer) for layer in (self.theta, self.phi, self.g)))
+            theta_nlr, phi_nmr, g_nmr = project(x_ncs, weight, bias).chunk(3, dim=2)
         else:
-            theta_nlr = project(x_ncs, self.theta.weight, self.theta.bias)
+            theta_nlr = project(x_ncs, *affine(self.theta))
             phi_nmr, g_nmr = self._embed_keys(key_ncs, self.phi), self._embed_keys(key_ncs, self.g)
         if self.mode == "dot_product":
             return dot_product(theta_nlr, phi_nmr, g_nmr)
@@ -168,20 +167,26 @@ class NonLocal(nn.Module):
     ) -> Tensor:
         """Return the sums of the concatenation: ``w . [theta_i, phi_j]`` is a number of i plus a number of j."""
         theta_weight_1r, phi_weight_1r = pair_1r.chunk(2, dim=1)
-        theta_nl1 = project(x_ncs, theta_weight_1r @ theta.weight, (theta_weight_1r * theta.bias).sum(dim=1))
+        theta_nl1 = project(x_ncs, *_through(theta_weight_1r, theta))
         if self.pool_first or self.pool_size == 1:
-            phi_nm1 = project(key_ncs, phi_weight_1r @ phi.weight, (phi_weight_1r * phi.bias).sum(dim=1))
+            phi_nm1 = project(key_ncs, *_through(phi_weight_1r, phi))
         else:
             phi_nm1 = F.linear(self._embed_keys(key_ncs, phi), phi_weight_1r)
         g_nmr = self._embed_keys(key_ncs, self.g)
         return pairwise_relu_sum(theta_nl1.squeeze(2), phi_nm1.squeeze(2), g_nmr) / g_nmr.shape[1]
 
     def _embed_keys(self, key_ncs: Tensor, layer: nn.Linear) -> Tensor:
-        y_nmr = project(key_ncs, layer.weight, layer.bias)
+        y_nmr = project(key_ncs, *affine(layer))
         if self.pool_first or self.pool_size == 1:
             return y_nmr
         y_nrs = torch.unflatten(y_nmr.transpose(1, 2), 2, key_ncs.shape[2:])
         return as_tokens(max_pool(y_nrs, self.pool_size))
+
+
+def _through(weight_1r: Tensor, layer: nn.Linear) -> Affine:
+    """Return what the product of ``weight_1r`` with the result of ``layer`` is for the input of ``layer``."""
+    inner_rc, bias_r = affine(layer)
+    return Affine(weight_1r @ inner_rc, (weight_1r * bias_r).sum(dim=1))
 
 
 class _BatchNorm(BatchNorm1d):

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.joined_norm import scale_and_shift
@@ -72,7 +73,7 @@ class OCRBlock(nn.Module):
             context_nchw = tokens_to_map(context_nlc, pooled_nchw)
             context_nchw = F.interpolate(context_nchw, x_nchw.shape[2:], mode="bilinear", align_corners=True)
             context_nlc = as_tokens(context_nchw)
-        context_weight, x_weight = self.out.weight.chunk(2, dim=1)
+        context_weight, x_weight = affine(self.out).weight.chunk(2, dim=1)
         if self.training:
             y_nchw = project_back(context_nlc, context_weight, None, x_nchw)
             y_nchw = self.norm(y_nchw + project_back(as_tokens(x_nchw), x_weight, None, x_nchw))
@@ -109,7 +110,7 @@ class _Unit(nn.Module):
 
     def forward(self, x_nlc: Tensor) -> Tensor:
         if self.training:
-            y_nlo = project(x_nlc.transpose(1, 2), self.linear.weight)
+            y_nlo = project(x_nlc.transpose(1, 2), affine(self.linear).weight)
             return rectify(torch.unflatten(self.norm(y_nlo.flatten(0, 1)), 0, y_nlo.shape[:2]))
         scale_o, shift_o = scale_and_shift(self.norm)
-        return rectify(project(x_nlc.transpose(1, 2), self.linear.weight * scale_o[:, None], shift_o))
+        return rectify(project(x_nlc.transpose(1, 2), affine(self.linear).weight * scale_o[:, None], shift_o))

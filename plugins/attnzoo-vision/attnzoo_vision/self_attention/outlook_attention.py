@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.compiling import kept_softmax, may_specialise
 from attnzoo_vision.ops.window_filters import apply_filters, merge_windows
@@ -145,9 +146,9 @@ class OutlookAttention(nn.Module):
         """Return the merged filters, ``(N, heads, 2 k - 1, 2 k - 1, H, W)``."""
         samples, height, width, _ = x_nhwc.shape
         size, area = self.kernel_size, self.kernel_size**2
-        logits_nol = torch.baddbmm(
-            self.weight.bias[:, None], self.weight.weight.expand(samples, -1, -1), x_nhwc.flatten(1, 2).transpose(1, 2)
-        )
+        weight_oc, bias_o = affine(self.weight)
+        x_ncl = x_nhwc.flatten(1, 2).transpose(1, 2)
+        logits_nol = torch.baddbmm(bias_o[:, None], weight_oc.expand(samples, -1, -1), x_ncl)
         weight = kept_softmax(logits_nol.unflatten(1, (self.num_heads, area, area)) * self.scale, dim=3)
         weight = self.attention_dropout(weight).view(samples, self.num_heads, size, size, size, size, height, width)
         return merge_windows(weight)

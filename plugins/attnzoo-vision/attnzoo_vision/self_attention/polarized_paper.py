@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_logits, position_weights, weighted_sum
@@ -75,7 +76,7 @@ class PolarizedPaper(nn.Module):
         }
 
     def _channel_pool(self, x_nchw: Tensor) -> Tensor:
-        return position_weights(x_nchw, self.channel_query.weight, self.channel_query.bias)
+        return position_weights(x_nchw, *affine(self.channel_query))
 
     def _channel_gate(self, x_nchw: Tensor, pool_n1l: Tensor) -> Tensor:
         context_nr = self.channel_value(weighted_sum(x_nchw, pool_n1l))
@@ -87,7 +88,7 @@ class PolarizedPaper(nn.Module):
         if self.order == "sequential":
             mean_nc = mean_nc * channel_nc
         query_nr = torch.softmax(self.spatial_query(mean_nc), dim=1)
-        weight_nc, offset_n = query_nr @ self.spatial_value.weight, query_nr @ self.spatial_value.bias
+        weight_nc, offset_n = (query_nr @ part for part in affine(self.spatial_value))
         if self.order == "sequential":
             weight_nc = weight_nc * channel_nc
         return torch.sigmoid(position_logits(x_nchw, weight_nc.unsqueeze(1), offset_n[:, None, None]))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_logits, position_weights, weighted_sum
@@ -53,10 +54,10 @@ class PolarizedParallel(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the gates ``channel`` and ``spatial``, and the softmaxes inside, ``..._pool``."""
-        pool_n1l = position_weights(x_nchw, self.channel_query.weight)
+        pool_n1l = position_weights(x_nchw, affine(self.channel_query).weight)
         context_nc = self.channel_value(weighted_sum(x_nchw, pool_n1l))
         channel_nc = torch.sigmoid(self.channel_out(context_nc))
-        query_nc = self.spatial_query(global_mean(x_nchw)) @ self.spatial_value.weight
+        query_nc = self.spatial_query(global_mean(x_nchw)) @ affine(self.spatial_value).weight
         spatial_n1l = torch.softmax(position_logits(x_nchw, query_nc.unsqueeze(1)), dim=2)
         size = x_nchw.shape[2:]
         return {

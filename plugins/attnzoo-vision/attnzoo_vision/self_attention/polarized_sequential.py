@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
@@ -53,7 +54,7 @@ class PolarizedSequential(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` scaled by both gates, one after the other."""
-        channel_nc = self._channel_gate(position_weights(x_nchw, self.channel_query.weight), x_nchw)
+        channel_nc = self._channel_gate(position_weights(x_nchw, affine(self.channel_query).weight), x_nchw)
         gated_nchw = x_nchw * channel_nc[:, :, None, None]
         spatial_nl = self._spatial_gate(self._spatial_softmax(gated_nchw), channel_nc, x_nchw)
         return scale_positions(gated_nchw, spatial_nl.unsqueeze(1))
@@ -61,7 +62,7 @@ class PolarizedSequential(nn.Module):
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the gates ``channel`` and ``spatial``, and the softmaxes inside, ``..._pool``."""
         size = x_nchw.shape[2:]
-        pool_n1l = position_weights(x_nchw, self.channel_query.weight)
+        pool_n1l = position_weights(x_nchw, affine(self.channel_query).weight)
         channel_nc = self._channel_gate(pool_n1l, x_nchw)
         weight_nrl = self._spatial_softmax(x_nchw * channel_nc[:, :, None, None])
         return {
@@ -76,7 +77,7 @@ class PolarizedSequential(nn.Module):
         return torch.sigmoid(self.channel_expand(torch.relu(self.channel_norm(context_nr))))
 
     def _spatial_softmax(self, gated_nchw: Tensor) -> Tensor:
-        logits_nrhw = project_back(as_tokens(gated_nchw), self.spatial_value.weight, None, gated_nchw)
+        logits_nrhw = project_back(as_tokens(gated_nchw), affine(self.spatial_value).weight, None, gated_nchw)
         return torch.softmax(logits_nrhw.flatten(2), dim=2)
 
     def _spatial_gate(self, weight_nrl: Tensor, channel_nc: Tensor, x_nchw: Tensor) -> Tensor:

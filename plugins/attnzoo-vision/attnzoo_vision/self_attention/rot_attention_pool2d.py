@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads, split_heads
 from attnzoo_vision.ops.sizes import pair
@@ -92,8 +93,9 @@ class RotAttentionPool2d(nn.Module):
 
     def _lead_weights(self, tokens_nlc: Tensor, x_nchw: Tensor) -> Tensor:
         width = self.qkv.out_features // 3
-        bias = None if self.qkv.bias is None else self.qkv.bias[width : 2 * width]
-        key_nle = nn.functional.linear(tokens_nlc, self.qkv.weight[width : 2 * width], bias)
+        weight_oc, bias_o = affine(self.qkv)
+        bias = None if bias_o is None else bias_o[width : 2 * width]
+        key_nle = nn.functional.linear(tokens_nlc, weight_oc[width : 2 * width], bias)
         key_ngld = self._rotated(split_heads(key_nle, self.num_heads), x_nchw)
         query_ngd = lead_query(tokens_nlc, self.qkv, self.num_heads) * self.scale
         return torch.softmax(torch.matmul(key_ngld, query_ngd.unsqueeze(3)).squeeze(3), dim=2)

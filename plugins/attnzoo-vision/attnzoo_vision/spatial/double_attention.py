@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine, join
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project, project_back
 
@@ -76,23 +77,23 @@ class DoubleAttention(nn.Module):
 
     def _few_maps(self, x_nchw: Tensor, gather_nkl: Tensor, distribute_nlk: Tensor) -> Tensor:
         gathered_nck = torch.bmm(x_nchw.flatten(2), gather_nkl.transpose(1, 2))
-        descriptor_nmk = torch.matmul(self.feature.weight, gathered_nck) + self.feature.bias[:, None]
+        weight_mc, bias_m = affine(self.feature)
+        descriptor_nmk = torch.matmul(weight_mc, gathered_nck) + bias_m[:, None]
         if self.reconstruct is None:
             return project_back(distribute_nlk, descriptor_nmk, None, x_nchw)
-        weight_nck = torch.matmul(self.reconstruct.weight, descriptor_nmk)
-        return project_back(distribute_nlk, weight_nck, self.reconstruct.bias, x_nchw)
+        weight_cm, bias_c = affine(self.reconstruct)
+        return project_back(distribute_nlk, torch.matmul(weight_cm, descriptor_nmk), bias_c, x_nchw)
 
     def _few_positions(self, x_nchw: Tensor, gather_nkl: Tensor, distribute_nlk: Tensor) -> Tensor:
-        feature_nlm = project(x_nchw, self.feature.weight, self.feature.bias)
+        feature_nlm = project(x_nchw, *affine(self.feature))
         descriptor_nkm = torch.bmm(gather_nkl, feature_nlm)
         if self.reconstruct is None:
             return project_back(distribute_nlk, descriptor_nkm.transpose(1, 2), None, x_nchw)
         z_nlm = torch.bmm(distribute_nlk, descriptor_nkm)
-        return project_back(z_nlm, self.reconstruct.weight, self.reconstruct.bias, x_nchw)
+        return project_back(z_nlm, *affine(self.reconstruct), x_nchw)
 
     def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
-        weight = torch.cat([self.gather.weight, self.distribute.weight])
-        bias = torch.cat([self.gather.bias, self.distribute.bias])
+        weight, bias = join(affine(self.gather), affine(self.distribute))
         logits_nol = project_back(as_tokens(x_nchw), weight, bias, x_nchw).flatten(2)
         gather_nkl, distribute_nkl = logits_nol.chunk(2, dim=1)
         return torch.softmax(gather_nkl, dim=2), torch.softmax(distribute_nkl, dim=1)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine, join
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project, project_back
 
@@ -47,14 +48,16 @@ class DoubleAttentionPositions(nn.Module):
         """Return ``x_nchw`` plus the spread descriptors."""
         gather_nrl, distribute_nrl = self._weights(x_nchw)
         if not torch.compiler.is_exporting() and gather_nrl.shape[2] < gather_nrl.shape[1]:
-            feature_nlr = project(x_nchw, self.feature.weight, self.feature.bias)
+            feature_nlr = project(x_nchw, *affine(self.feature))
             z_nlr = torch.bmm(distribute_nrl.transpose(1, 2), torch.bmm(gather_nrl, feature_nlr).transpose(1, 2))
-            y_nchw = project_back(z_nlr, self.reconstruct.weight, self.reconstruct.bias, x_nchw)
+            y_nchw = project_back(z_nlr, *affine(self.reconstruct), x_nchw)
             return add_shortcut(y_nchw, x_nchw)
         gathered_ncr = torch.bmm(x_nchw.flatten(2), gather_nrl.transpose(1, 2))
-        descriptor_nrr = torch.matmul(self.feature.weight, gathered_ncr) + self.feature.bias[:, None]
-        weight_ncr = torch.matmul(self.reconstruct.weight, descriptor_nrr.transpose(1, 2))
-        y_nchw = project_back(distribute_nrl.transpose(1, 2), weight_ncr, self.reconstruct.bias, x_nchw)
+        weight_rc, bias_r = affine(self.feature)
+        descriptor_nrr = torch.matmul(weight_rc, gathered_ncr) + bias_r[:, None]
+        weight_cr, bias_c = affine(self.reconstruct)
+        weight_ncr = torch.matmul(weight_cr, descriptor_nrr.transpose(1, 2))
+        y_nchw = project_back(distribute_nrl.transpose(1, 2), weight_ncr, bias_c, x_nchw)
         return add_shortcut(y_nchw, x_nchw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
@@ -64,8 +67,7 @@ class DoubleAttentionPositions(nn.Module):
         return {"gather": torch.unflatten(gather_nrl, 2, size), "distribute": torch.unflatten(distribute_nrl, 2, size)}
 
     def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
-        weight = torch.cat([self.gather.weight, self.distribute.weight])
-        bias = torch.cat([self.gather.bias, self.distribute.bias])
+        weight, bias = join(affine(self.gather), affine(self.distribute))
         weights_nol = torch.softmax(project_back(as_tokens(x_nchw), weight, bias, x_nchw).flatten(2), dim=2)
         gather_nrl, distribute_nrl = weights_nol.chunk(2, dim=1)
         return gather_nrl, distribute_nrl

@@ -64,7 +64,6 @@ class ReverseAttention(nn.Module):
             y_nrhw = rectify_(self.reduce_norm(y_nrhw))
         y_nrhw = y_nrhw * torch.sigmoid(-prediction_n1hw)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            assert isinstance(conv, nn.Conv2d)
             y_nrhw = rectify(norm(convolve(conv, y_nrhw)))
         refined_n1hw: Tensor = convolve(self.score, y_nrhw)
         return prediction_n1hw + refined_n1hw

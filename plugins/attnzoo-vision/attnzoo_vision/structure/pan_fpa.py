@@ -65,7 +65,6 @@ class FeaturePyramidAttention(nn.Module):
         merged: Tensor = self.lateral[2](levels[3])
         for i in (2, 1, 0):
             up, (height, width) = self.up[i], levels[i].shape[2:]
-            assert isinstance(up, nn.ConvTranspose2d)
             merged = rectify(self.up_norm[i](convolve(up, merged)[..., :height, :width]))
             if i:
                 merged = rectify(self.lateral[i - 1](levels[i]) + merged)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.convolution import convolve
@@ -63,7 +64,7 @@ class MotionExcitation(nn.Module):
     def _weight(self, x_fchw: Tensor) -> Tensor:
         height, width = x_fchw.shape[2:]
         sums_frkk = self._squeezed_sums(x_fchw)
-        moved_fr = (sums_frkk * self.transform.weight[:, 0]).sum(dim=(2, 3))
+        moved_fr = (sums_frkk * affine(self.transform).weight[:, 0]).sum(dim=(2, 3))
         moved_ntr = to_clips(moved_fr, self.num_frames, "MotionExcitation")
         here_ntr = to_clips(sums_frkk[:, :, 1, 1], self.num_frames, "MotionExcitation")
         change_ntr = torch.zeros_like(here_ntr)
@@ -85,5 +86,5 @@ class MotionExcitation(nn.Module):
         return sums_frkk * slope_r[:, None, None] + offset_r[:, None, None] * areas_kk
 
     def _squeezed(self, sums_fckk: Tensor) -> Tensor:
-        squeezed_fkr = project(sums_fckk, self.squeeze.weight.flatten(1))
+        squeezed_fkr = project(sums_fckk, affine(self.squeeze).weight.flatten(1))
         return torch.unflatten(squeezed_fkr.transpose(1, 2), 2, (3, 3))

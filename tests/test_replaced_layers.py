@@ -1,0 +1,95 @@
+"""Adapters in the places of a block's layers, as LoRA sets them: every block applies and trains them."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+import attnzoo
+from attnzoo.testing import subjects_of
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+
+
+class Adapted(nn.Module):
+    """A layer plus another of its kind; what it has besides ``forward`` is that of the first, its weight too."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base, self.added = base, copy.deepcopy(base)
+        with torch.no_grad():
+            self.added.weight.normal_(std=0.2)
+            if self.added.bias is not None:
+                self.added.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.added(x)
+
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.base, name)
+
+
+def replace(block: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, own = name.rpartition(".")
+    setattr(block.get_submodule(parent), own, layer)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+@pytest.mark.parametrize("subject", subjects_of(attnzoo.default_registry()), ids=lambda s: s.id)
+def test_adapted_layers_count_and_learn(subject, training):
+    block = subject.build().double().train(training)
+    names = [name for name, module in block.named_modules() if type(module) in LAYERS]
+    if not names:
+        pytest.skip("the block has no linear layer and no convolution")
+    expected = copy.deepcopy(block)
+    for name in names:
+        adapted = Adapted(block.get_submodule(name))
+        replace(block, name, adapted)
+        with torch.no_grad():
+            expected.get_submodule(name).weight.add_(adapted.added.weight)
+    inputs = subject.inputs(subject.sizes())
+    inputs = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
+    results = []
+    for one in (block, expected):
+        torch.manual_seed(2)
+        outputs = [o for o in subject.call(one, inputs) if o.is_floating_point()]
+        tracked = [o.square().sum() for o in outputs if o.requires_grad]
+        if tracked:
+            sum(tracked).backward()
+        results.append(outputs)
+    torch.testing.assert_close(*results, rtol=1e-7, atol=1e-9)
+    for name in names:
+        found = block.get_submodule(name).added.weight.grad
+        wanted = expected.get_submodule(name).weight.grad
+        assert (found is None) == (wanted is None), name
+        if wanted is not None:
+            bound = 1e-9 * (1 + wanted.abs().max().item())
+            torch.testing.assert_close(found, wanted, rtol=1e-6, atol=bound, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_a_pruned_layer_can_be_trained():
+    torch.manual_seed(0)
+    block = attnzoo.create("vision/bot-mhsa", channels=8, feature_size=4)
+    prune.l1_unstructured(block.qkv, "weight", amount=0.5)
+    optimizer = torch.optim.SGD(block.parameters(), lr=0.1)
+    x = torch.randn(2, 8, 4, 4)
+    for _ in range(3):
+        optimizer.zero_grad()
+        block(x).square().sum().backward()
+        optimizer.step()
+    kept = block.qkv.weight_mask.bool()
+    assert block.qkv.weight_orig.grad[kept].abs().min() > 0
+    assert not block.qkv.weight_orig.grad[~kept].any()
+
+
+def test_hooks_on_a_layer_fire():
+    block = attnzoo.create("vision/dat-deform-attn", channels=8, num_heads=2, groups=1, feature_size=4)
+    seen = []
+    block.query.register_forward_hook(lambda *_: seen.append(1))
+    block(torch.randn(2, 8, 4, 4))
+    assert seen
