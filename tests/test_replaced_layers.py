@@ -72,6 +72,36 @@ def test_adapted_layers_count_and_learn(subject, training):
             torch.testing.assert_close(found, wanted, rtol=1e-6, atol=bound, msg=lambda m, name=name: f"{name}: {m}")
 
 
+PEFT = {  # blocks that join weights, and the layers that get adapters
+    "vision/bot-mhsa": ({"feature_size": 4}, ["qkv"]),
+    "vision/non-local": ({}, ["theta", "phi", "g", "out"]),
+    "vision/dat-deform-attn": ({"num_heads": 2, "groups": 1, "feature_size": 4}, ["query", "key"]),
+    "vision/eca": ({}, ["conv"]),
+    "vision/double-attention": ({}, ["gather", "feature"]),
+}
+
+
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+@pytest.mark.parametrize("name", PEFT)
+def test_adapters_of_peft_count_learn_and_merge(name, dora):
+    peft = pytest.importorskip("peft", reason="PEFT, an optional peer, is not installed")
+    arguments, targets = PEFT[name]
+    torch.manual_seed(0)
+    block = attnzoo.create(name, channels=16, **arguments).eval()
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    x = torch.randn(2, 16, 4, 4)
+    before = block(x)
+    config = peft.LoraConfig(r=2, target_modules=targets, use_dora=dora, init_lora_weights=False)
+    adapted = peft.get_peft_model(block, config).eval()
+    y = adapted(x)
+    assert not torch.allclose(y, before, atol=1e-4)
+    y.square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in adapted.parameters() if p.requires_grad)
+    torch.testing.assert_close(adapted.merge_and_unload()(x), y, rtol=1e-5, atol=1e-5)
+
+
 def test_a_pruned_layer_can_be_trained():
     torch.manual_seed(0)
     block = attnzoo.create("vision/bot-mhsa", channels=8, feature_size=4)
