@@ -41,10 +41,11 @@ def sample_levels(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight
     total: Tensor | None = None
     for level, ((height, width), piece_nsgd) in enumerate(zip(sizes, pieces, strict=True)):
         map_bdhw = piece_nsgd.permute(0, 2, 3, 1).reshape(samples * heads, value_nsgd.shape[3], height, width)
-        grid_blp2 = (2.0 * place_nlgvp2[:, :, :, level] - 1.0).transpose(1, 2).flatten(0, 1)
-        sampled_bdlp = grid_sample(map_bdhw, grid_blp2.to(map_bdhw.dtype), align_corners=False)
-        weight_b1lp = weight_nlgvp[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)
-        summed_bdl = (sampled_bdlp * weight_b1lp).sum(dim=3)
+        # queries side by side, which the sums over the few places of each can be taken along
+        grid_bpl2 = (2.0 * place_nlgvp2[:, :, :, level] - 1.0).permute(0, 2, 3, 1, 4).flatten(0, 1)
+        sampled_bdpl = grid_sample(map_bdhw, grid_bpl2.to(map_bdhw.dtype), align_corners=False)
+        weight_b1pl = weight_nlgvp[:, :, :, level].permute(0, 2, 3, 1).flatten(0, 1).unsqueeze(1)
+        summed_bdl = (sampled_bdpl * weight_b1pl).sum(dim=2)
         total = summed_bdl if total is None else total + summed_bdl
     assert total is not None
     y_nlc: Tensor = total.unflatten(0, (samples, heads)).flatten(1, 2).transpose(1, 2)
