@@ -4,8 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.compiling import kept_softmax, may_specialise
+from attnzoo_vision.ops.compiling import kept_softmax, may_specialise, runs_plainly
 from attnzoo_vision.ops.layout import is_channels_last
+
+_NARROW = 32  # width of a head, and
+_SMALL = 512  # numbers of all its keys, up to which the map is quicker in training
 
 
 def split_heads(x_nlc: Tensor, heads: int) -> Tensor:
@@ -46,9 +49,10 @@ def attend_heads(
     """Return ``softmax(scale * query key^T + bias) value`` without forming the map, ``(N, G, L, E)``.
 
     The fused kernels want one width for keys and values, so the narrower is filled with zeros, which changes nothing.
-    On a CPU they give a bias no gradient; torch would form the map then, more slowly than it is formed here.
+    On a CPU they give a bias no gradient; torch would form the map then, more slowly than it is formed here. Nor do
+    they pay in training where few keys meet narrow heads: what is read again is more than the map.
     """
-    if bias is not None and _is_learned_on_cpu(bias):
+    if _has_small_maps(query_ngld, key_ngmd) if bias is None else _is_learned_on_cpu(bias):
         weight_nglm = attention_map(query_ngld, key_ngmd, scale=scale, bias=bias)
         return torch.matmul(F.dropout(weight_nglm, dropout), value_ngme)
     width, value_width = query_ngld.shape[-1], value_ngme.shape[-1]
@@ -65,6 +69,14 @@ def attend_heads(
 
 def _is_learned_on_cpu(bias: Tensor) -> bool:
     return torch.is_grad_enabled() and bias.requires_grad and bias.device.type == "cpu" and may_specialise(bias)
+
+
+def _has_small_maps(query_ngld: Tensor, key_ngmd: Tensor) -> bool:
+    trained = torch.is_grad_enabled() and (query_ngld.requires_grad or key_ngmd.requires_grad)
+    if not trained or query_ngld.device.type != "cpu" or not runs_plainly():
+        return False
+    keys, width = key_ngmd.shape[-2:]
+    return width <= _NARROW and keys * width <= _SMALL
 
 
 def attention_map(query_ngld: Tensor, key_ngmd: Tensor, *, scale: float, bias: Tensor | None = None) -> Tensor:

@@ -19,6 +19,31 @@ def test_learned_and_fixed_biases_give_the_same_numbers_and_gradients():
     torch.testing.assert_close(torch.autograd.grad(learned, inputs, grad), torch.autograd.grad(expected, inputs, grad))
 
 
+def test_small_maps_give_the_same_numbers_and_gradients():
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 3, 14, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    trained = attend_heads(*inputs, scale=0.5)
+    assert "ScaledDotProduct" not in graph_of(trained)
+    expected = F.scaled_dot_product_attention(*inputs, scale=0.5)
+    torch.testing.assert_close(trained, expected)
+    grad = torch.randn_like(trained)
+    torch.testing.assert_close(torch.autograd.grad(trained, inputs, grad), torch.autograd.grad(expected, inputs, grad))
+
+
+def test_large_maps_are_never_made():
+    inputs = [torch.randn(1, 1, 600, 8, requires_grad=True) for _ in range(3)]
+    assert "ScaledDotProduct" in graph_of(attend_heads(*inputs, scale=0.5))
+
+
+def graph_of(y: torch.Tensor) -> str:
+    """Return the names of the backward functions near the output."""
+    node, names = y.grad_fn, []
+    while node is not None and len(names) < 5:
+        names.append(node.name())
+        node = next((n for n, _ in node.next_functions if n is not None), None)
+    return " ".join(names)
+
+
 def test_dropout_of_a_learned_bias_drops_weights():
     torch.manual_seed(0)
     ones = torch.ones(1, 1, 64, 4)
