@@ -6,6 +6,7 @@ from attnzoo.layers import affine
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, filter_channels
 from attnzoo_vision.ops.checks import check_at_least, check_odd
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -69,6 +70,6 @@ class ECA(nn.Module):
             # a matrix product: conv1d of one channel costs ten times as much
             logit_nc = filter_channels(pooled_nc, affine(self.conv).weight.flatten())
         else:
-            hidden_nrc = self.activation(self.expand(pooled_nc.unsqueeze(1)))
-            logit_nc = self.conv(hidden_nrc).squeeze(1)
+            hidden_nrc = self.activation(convolve(self.expand, pooled_nc.unsqueeze(1)))
+            logit_nc = convolve(self.conv, hidden_nrc).squeeze(1)
         return self.gate(logit_nc)[:, :, None, None]

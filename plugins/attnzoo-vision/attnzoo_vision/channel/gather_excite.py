@@ -12,6 +12,7 @@ from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.compiling import may_specialise
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pooling import global_mean, mean_max
 
 
@@ -147,8 +148,7 @@ def _gather_convs(channels: int, extent: int, size: Sequence[int] | None, padded
 def _depthwise(conv: nn.Module, x_nchw: Tensor) -> Tensor:
     """Convolve; a kernel that covers the map is a plain sum, which is far quicker and keeps the layout."""
     if not (isinstance(conv, nn.Conv2d) and is_plain(conv) and may_specialise(x_nchw) and _covers(conv, x_nchw)):
-        y_nchw: Tensor = conv(x_nchw)
-        return y_nchw
+        return convolve(conv, x_nchw)
     sum_nc11 = (x_nchw * conv.weight.squeeze(1)).sum(dim=(2, 3), keepdim=True)
     return sum_nc11 if conv.bias is None else sum_nc11 + conv.bias[:, None, None]
 

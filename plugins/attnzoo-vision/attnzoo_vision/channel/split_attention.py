@@ -6,6 +6,7 @@ from attnzoo_vision.ops.activation import Activation, get_fresh_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 from attnzoo_vision.ops.joined_norm import conv_and_norm
 
@@ -92,7 +93,7 @@ class SplitAttention(nn.Module):
         if isinstance(self.conv_norm, nn.BatchNorm2d):
             y_nchw = conv_and_norm(self.conv, self.conv_norm, x_nchw)
         else:
-            y_nchw = self.conv(x_nchw)
+            y_nchw = convolve(self.conv, x_nchw)
         return self.activation(y_nchw).chunk(self.radix, dim=1)
 
     def _weight(self, splits: tuple[Tensor, ...]) -> Tensor:

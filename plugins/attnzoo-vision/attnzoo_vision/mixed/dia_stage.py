@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from attnzoo_vision.mixed.dia_cell import DIACell
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_multiple
+from attnzoo_vision.ops.convolution import convolve_through
 from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.rectify import rectify_
@@ -104,5 +105,7 @@ class _Bottleneck(nn.Module):
         """Return the branch and the shortcut, both ``(N, O, H, W)``."""
         y_nrhw = rectify_(conv_and_norm(self.conv1, self.bn1, x_nihw))
         y_nrhw = rectify_(conv_and_norm(self.conv2, self.bn2, y_nrhw))
-        shortcut_nohw = x_nihw if self.shortcut is None else self.shortcut(x_nihw)
+        shortcut_nohw = x_nihw
+        if self.shortcut is not None:
+            shortcut_nohw = convolve_through(self.shortcut, x_nihw)
         return conv_and_norm(self.conv3, self.bn3, y_nrhw), shortcut_nohw

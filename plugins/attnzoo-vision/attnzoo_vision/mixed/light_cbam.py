@@ -7,6 +7,7 @@ from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_odd
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -80,4 +81,4 @@ class LightCBAM(nn.Module):
 
     def _spatial_weight(self, x_nchw: Tensor) -> Tensor:
         pooled_n1hw = 0.5 * (mean_over(x_nchw, 1, keepdim=True) + max_over_channels(x_nchw))
-        return torch.sigmoid(self.norm(self.spatial(pooled_n1hw)))
+        return torch.sigmoid(self.norm(convolve(self.spatial, pooled_n1hw)))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_multiple
-from attnzoo_vision.ops.convolution import convolve
+from attnzoo_vision.ops.convolution import convolve, convolve_through
 from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.rectify import rectify_
 
@@ -80,7 +80,7 @@ class ResidualAttention(nn.Module):
         if self.depth:
             x_nchw = _resized(x_nchw, trunk_nchw)
             x_nchw = x_nchw + trunk_nchw if self.extra_skips else x_nchw
-        return torch.sigmoid(self.mask(x_nchw))
+        return torch.sigmoid(convolve_through(self.mask, x_nchw))
 
 
 class _Unit(nn.Module):

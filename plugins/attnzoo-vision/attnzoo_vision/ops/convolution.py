@@ -80,15 +80,15 @@ def convolve_through(layers: nn.Sequential, x_nchw: Tensor) -> Tensor:
     return x_nchw
 
 
-def convolve_by(x: Tensor, weight: Tensor, bias_o: Tensor | None = None) -> Tensor:
-    """Return the convolution of maps ``(N, C, H, W)`` or volumes by an odd kernel that keeps the size."""
+def convolve_by(x: Tensor, weight: Tensor, bias_o: Tensor | None = None, *, stride: int = 1) -> Tensor:
+    """Return the convolution of maps ``(N, C, H, W)`` or volumes by an odd kernel that with stride 1 keeps the size."""
     padding = [size // 2 for size in weight.shape[2:]]
-    ones = [1] * len(padding)
+    ones, strides = [1] * len(padding), [stride] * len(padding)
     if compiled_for_cpu(x):
-        y: Tensor = _operator(x, weight, bias_o, ones, padding, ones, 1, False)
+        y: Tensor = _operator(x, weight, bias_o, strides, padding, ones, 1, False)
         return y
     plain = torch.conv2d if len(padding) == 2 else torch.conv3d
-    return plain(x, weight, bias_o, padding=padding)
+    return plain(x, weight, bias_o, strides, padding)
 
 
 def _convolution(

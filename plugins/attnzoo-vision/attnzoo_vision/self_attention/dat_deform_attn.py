@@ -11,6 +11,7 @@ from attnzoo.layers import affine
 from attnzoo_vision.ops.affine_grid import sample_rows
 from attnzoo_vision.ops.bilinear import gains_by_rows
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.deformable import even_grid
 from attnzoo_vision.ops.grid_sample import grid_sample
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
@@ -124,7 +125,7 @@ class DATDeformAttn(nn.Module):
         dropout = self.attention_dropout if self.training else 0.0
         y_ngld = attend_heads(query, key, value, scale=self.scale, bias=bias, dropout=dropout)
         if self.position == "depthwise":
-            y_ngld = y_ngld + split_heads(self.local(query_nchw).flatten(2).transpose(1, 2), self.num_heads)
+            y_ngld = y_ngld + split_heads(convolve(self.local, query_nchw).flatten(2).transpose(1, 2), self.num_heads)
         y_nchw: Tensor = self.dropout(project_back(merge_heads(y_ngld), *affine(self.projection), x_nchw))
         return y_nchw
 
@@ -162,7 +163,7 @@ class DATDeformAttn(nn.Module):
 
     def _points(self, query_nchw: Tensor) -> tuple[Tensor, Tensor]:
         """Return the places, for each sample and group, and the regular grid, both (y, x) in -1..1."""
-        hidden_bdhw = self.offset_conv(query_nchw.unflatten(1, (self.groups, -1)).flatten(0, 1))
+        hidden_bdhw = convolve(self.offset_conv, query_nchw.unflatten(1, (self.groups, -1)).flatten(0, 1))
         offset_bhw2 = self.offset(F.gelu(self.offset_norm(hidden_bdhw.permute(0, 2, 3, 1))))
         rows, columns = hidden_bdhw.shape[2:]
         grid_hw2 = self._grid(rows, columns, like=query_nchw)

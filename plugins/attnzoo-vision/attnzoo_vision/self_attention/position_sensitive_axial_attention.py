@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
 from attnzoo_vision.ops.relative import relative_rows
 
@@ -109,7 +110,7 @@ class PositionSensitiveAxialAttention(nn.Module):
         if length > self.kernel_size:
             message = f"PositionSensitiveAxialAttention: axis of {length} is longer than kernel_size={self.kernel_size}"
             raise ValueError(message)
-        y_nohw = self.qkv_norm(self.qkv(x_nchw))
+        y_nohw = self.qkv_norm(convolve(self.qkv, x_nchw))
         y_noml = y_nohw.transpose(2, 3) if self.along_height else y_nohw
         y_nmglo = y_noml.unflatten(1, (self.num_heads, -1)).permute(0, 3, 1, 4, 2)
         half = self.value_dim // 2

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.convolution import convolve_by
+
 _THRESHOLD = 0.1
 
 
@@ -64,7 +66,7 @@ class DetailGuidanceLoss(nn.Module):
         kernel[..., 1, 1] = 8.0
         total_n1hw = torch.zeros_like(labels_n1hw)
         for scale, weight in enumerate(self.scale_weights):
-            edges = F.conv2d(labels_n1hw, kernel, stride=2**scale, padding=1) > _THRESHOLD
+            edges = convolve_by(labels_n1hw, kernel, stride=2**scale) > _THRESHOLD
             edges_n1hw = F.interpolate(edges.float(), list(labels_n1hw.shape[2:]), mode="nearest")
             total_n1hw = total_n1hw + weight * edges_n1hw
         return (total_n1hw > _THRESHOLD).float()

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_at_most
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pairwise import attend
 
 _PATCH = 3
@@ -96,12 +97,12 @@ class PyramidAttention(nn.Module):
         return weight_nlm
 
     def _patches(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query_nld = _unfold(self.query_activation(self.query(x_nchw)))
+        query_nld = _unfold(self.query_activation(convolve(self.query, x_nchw)))
         keys, values = [], []
         for scale in self.scales:
             copy_nchw = self._resize(x_nchw, scale)
-            keys.append(_unfold(self.key_activation(self.key(copy_nchw))))
-            values.append(_unfold(self.value_activation(self.value(copy_nchw))))
+            keys.append(_unfold(self.key_activation(convolve(self.key, copy_nchw))))
+            values.append(_unfold(self.value_activation(convolve(self.value, copy_nchw))))
         key_nmd = torch.cat(keys, dim=1)
         length_nm1 = torch.linalg.vector_norm(key_nmd, dim=-1, keepdim=True)
         key_nmd = key_nmd / torch.maximum(length_nm1, self.norm_floor.to(length_nm1.dtype))

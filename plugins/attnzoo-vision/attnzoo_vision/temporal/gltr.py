@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.temporal.temporal_self_attention import TemporalSelfAttention
 
 
@@ -55,4 +56,4 @@ class GLTR(nn.Module):
 
     def _pyramid(self, x_ntc: Tensor) -> Tensor:
         x_nct = x_ntc.transpose(1, 2)
-        return torch.cat([x_nct, *(conv(x_nct) for conv in self.convs)], dim=1)
+        return torch.cat([x_nct, *(convolve(conv, x_nct) for conv in self.convs)], dim=1)

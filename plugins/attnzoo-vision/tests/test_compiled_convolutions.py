@@ -1,0 +1,26 @@
+"""One convolution in a graph makes a compiler for a CPU turn all its maps to channels-last: no block leaves one."""
+
+import pytest
+import torch
+from torch._dynamo.backends.common import aot_autograd
+
+import attnzoo
+from attnzoo.testing import subjects_of
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("subject", subjects_of(attnzoo.default_registry(), plugin="vision"), ids=lambda s: s.id)
+def test_no_convolution_is_left_to_the_compiler(subject):
+    left = []
+
+    def note(graph, _inputs):
+        left.extend(n.name for n in graph.graph.nodes if str(n.target).startswith("aten.convolution"))
+        return graph.forward
+
+    torch._dynamo.reset()
+    backend = aot_autograd(fw_compiler=note, bw_compiler=lambda graph, _inputs: graph.forward)
+    block = subject.build().train()
+    inputs = subject.inputs(subject.sizes(h=16, w=16))
+    torch.compile(block, backend=backend)(**{k: v.requires_grad_(v.is_floating_point()) for k, v in inputs.items()})
+    assert not left
