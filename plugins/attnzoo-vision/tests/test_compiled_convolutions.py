@@ -7,7 +7,11 @@ from torch._dynamo.backends.common import aot_autograd
 import attnzoo
 from attnzoo.testing import subjects_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # of torch, about its own tracing of functions with a gradient of their own
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+]
 
 
 @pytest.mark.parametrize("subject", subjects_of(attnzoo.default_registry(), plugin="vision"), ids=lambda s: s.id)
