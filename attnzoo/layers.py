@@ -44,9 +44,9 @@ def affine(layer: Any) -> Affine:
         return Affine(layer.weight, layer.bias)
     weight = layer.weight() if callable(layer.weight) else layer.weight  # quantised layers have a method
     inputs = getattr(layer, "in_features", None) or layer.in_channels
-    width, sizes = inputs, weight.shape[2:]
-    if sizes:
-        width = weight.shape[1]  # of a group; all groups are asked at once
+    sizes = weight.shape[2:]
+    # all groups of a convolution are asked at once; the shape of packed linear weights does not tell their inputs
+    width = weight.shape[1] if sizes else inputs
     # as wide on each side of the unit as the kernel reaches, and a last sample without one
     unit = torch.zeros(width + 1, inputs, *(2 * size - 1 for size in sizes), device=weight.device, dtype=_dtype(weight))
     centre = tuple(size - 1 for size in sizes)

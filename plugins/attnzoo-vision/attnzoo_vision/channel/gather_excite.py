@@ -7,12 +7,11 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo.layers import is_plain
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.compiling import may_specialise
-from attnzoo_vision.ops.convolution import convolve
+from attnzoo_vision.ops.convolution import convolve, is_untouched
 from attnzoo_vision.ops.pooling import global_mean, mean_max
 
 
@@ -147,11 +146,8 @@ def _gather_convs(channels: int, extent: int, size: Sequence[int] | None, padded
 
 def _depthwise(conv: nn.Module, x_nchw: Tensor) -> Tensor:
     """Convolve; a kernel that covers the map is a plain sum, which is far quicker and keeps the layout."""
-    if not (isinstance(conv, nn.Conv2d) and is_plain(conv) and may_specialise(x_nchw) and _covers(conv, x_nchw)):
+    size = x_nchw.shape[2:]
+    if not (may_specialise(x_nchw) and is_untouched(conv) and size == conv.kernel_size) or any(conv.padding):
         return convolve(conv, x_nchw)
     sum_nc11 = (x_nchw * conv.weight.squeeze(1)).sum(dim=(2, 3), keepdim=True)
     return sum_nc11 if conv.bias is None else sum_nc11 + conv.bias[:, None, None]
-
-
-def _covers(conv: nn.Conv2d, x_nchw: Tensor) -> bool:
-    return x_nchw.shape[2:] == conv.kernel_size and not any(conv.padding)

@@ -2,9 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from attnzoo.layers import affine
+from attnzoo.layers import Affine
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.tokens import as_tokens
 
@@ -24,36 +24,33 @@ def without_lead(y_nlc: Tensor, like_nchw: Tensor) -> Tensor:
     return y
 
 
-def lead_query(tokens_nlc: Tensor, qkv: nn.Linear, heads: int) -> Tensor:
+def lead_query(tokens_nlc: Tensor, qkv: Affine, heads: int) -> Tensor:
     """Return the query of the first token, ``(N, heads, D)``."""
-    width = qkv.out_features // 3
-    weight_oc, bias_o = affine(qkv)
-    bias = None if bias_o is None else bias_o[:width]
-    y: Tensor = F.linear(tokens_nlc[:, 0], weight_oc[:width], bias).unflatten(1, (heads, -1))
+    width = len(qkv.weight) // 3
+    bias = None if qkv.bias is None else qkv.bias[:width]
+    y: Tensor = F.linear(tokens_nlc[:, 0], qkv.weight[:width], bias).unflatten(1, (heads, -1))
     return y
 
 
-def lead_weights(tokens_nlc: Tensor, qkv: nn.Linear, heads: int) -> Tensor:
+def lead_weights(tokens_nlc: Tensor, qkv: Affine, heads: int) -> Tensor:
     """Return the weights of all tokens for the first, ``(N, heads, L)``.
 
     The query goes through the transposed projection of the keys, so that no key is ever computed.
     """
-    width = qkv.out_features // 3
+    width = len(qkv.weight) // 3
     query_ngd = lead_query(tokens_nlc, qkv, heads) * (width // heads) ** -0.5
-    weight_oc, bias_o = affine(qkv)
-    key_gdc = weight_oc[width : 2 * width].unflatten(0, (heads, -1))
+    key_gdc = qkv.weight[width : 2 * width].unflatten(0, (heads, -1))
     logits_ngl = torch.matmul(torch.einsum("ngd,gdc->ngc", query_ngd, key_gdc), tokens_nlc.transpose(1, 2))
-    if bias_o is not None:  # one number for each head, without effect behind the softmax
-        bias_gd = bias_o[width : 2 * width].unflatten(0, (heads, -1))
+    if qkv.bias is not None:  # one number for each head, without effect behind the softmax
+        bias_gd = qkv.bias[width : 2 * width].unflatten(0, (heads, -1))
         logits_ngl = logits_ngl + (query_ngd * bias_gd).sum(dim=2, keepdim=True)
     return torch.softmax(logits_ngl, dim=2)
 
 
-def lead_values(weight_ngl: Tensor, tokens_nlc: Tensor, qkv: nn.Linear) -> Tensor:
+def lead_values(weight_ngl: Tensor, tokens_nlc: Tensor, qkv: Affine) -> Tensor:
     """Return the weighted values ``(N, heads * D)``: the tokens are weighted first, and projected once."""
-    heads, width = weight_ngl.shape[1], qkv.out_features // 3
-    weight_oc, bias_o = affine(qkv)
-    value_gdc = weight_oc[2 * width :].unflatten(0, (heads, -1))
+    heads, width = weight_ngl.shape[1], len(qkv.weight) // 3
+    value_gdc = qkv.weight[2 * width :].unflatten(0, (heads, -1))
     mixed_ngc = torch.matmul(weight_ngl, tokens_nlc)
     y_ne = torch.einsum("ngc,gdc->ngd", mixed_ngc, value_gdc).flatten(1)
-    return y_ne if bias_o is None else y_ne + bias_o[2 * width :]
+    return y_ne if qkv.bias is None else y_ne + qkv.bias[2 * width :]

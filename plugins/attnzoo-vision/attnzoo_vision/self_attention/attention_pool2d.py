@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import affine
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 from attnzoo_vision.ops.sizes import pair
@@ -83,8 +84,9 @@ class AttentionPool2d(nn.Module):
         """Return the pooled values."""
         tokens_nlc = self._tokens(x_nchw)
         if self.pool:
-            weight_ngl = lead_weights(tokens_nlc, self.qkv, self.num_heads)
-            y_no: Tensor = self.projection(self.dropout(lead_values(weight_ngl, tokens_nlc, self.qkv)))
+            qkv = affine(self.qkv)
+            weight_ngl = lead_weights(tokens_nlc, qkv, self.num_heads)
+            y_no: Tensor = self.projection(self.dropout(lead_values(weight_ngl, tokens_nlc, qkv)))
             return y_no
         query, key, value = project_heads(tokens_nlc, self.qkv, self.num_heads)
         y_nle = merge_heads(attend_heads(query, key, value, scale=query.shape[3] ** -0.5))
@@ -95,7 +97,7 @@ class AttentionPool2d(nn.Module):
         """Return ``pairwise``, the weights of the tokens (the pixels behind the leading one) for the attending ones."""
         tokens_nlc = self._tokens(x_nchw)
         if self.pool:
-            return {"pairwise": lead_weights(tokens_nlc, self.qkv, self.num_heads).unsqueeze(2)}
+            return {"pairwise": lead_weights(tokens_nlc, affine(self.qkv), self.num_heads).unsqueeze(2)}
         query, key, _ = project_heads(tokens_nlc, self.qkv, self.num_heads)
         return {"pairwise": attention_map(query, key, scale=query.shape[3] ** -0.5)}
 

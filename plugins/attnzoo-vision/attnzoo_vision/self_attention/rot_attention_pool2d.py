@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import Affine, affine
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads, split_heads
 from attnzoo_vision.ops.sizes import pair
@@ -75,7 +75,8 @@ class RotAttentionPool2d(nn.Module):
         """Return the pooled values."""
         tokens_nlc = with_lead(x_nchw, self.class_token)
         if self.pool:
-            y_ne = lead_values(self._lead_weights(tokens_nlc, x_nchw), tokens_nlc, self.qkv)
+            qkv = affine(self.qkv)
+            y_ne = lead_values(self._lead_weights(tokens_nlc, qkv, x_nchw), tokens_nlc, qkv)
             y_no: Tensor = self.projection(self.dropout(y_ne))
             return y_no
         query, key, value = self._heads(tokens_nlc, x_nchw)
@@ -87,17 +88,16 @@ class RotAttentionPool2d(nn.Module):
         """Return ``pairwise``, the weights of the tokens (the pixels behind the leading one) for the attending ones."""
         tokens_nlc = with_lead(x_nchw, self.class_token)
         if self.pool:
-            return {"pairwise": self._lead_weights(tokens_nlc, x_nchw).unsqueeze(2)}
+            return {"pairwise": self._lead_weights(tokens_nlc, affine(self.qkv), x_nchw).unsqueeze(2)}
         query, key, _ = self._heads(tokens_nlc, x_nchw)
         return {"pairwise": attention_map(query, key, scale=self.scale)}
 
-    def _lead_weights(self, tokens_nlc: Tensor, x_nchw: Tensor) -> Tensor:
-        width = self.qkv.out_features // 3
-        weight_oc, bias_o = affine(self.qkv)
-        bias = None if bias_o is None else bias_o[width : 2 * width]
-        key_nle = nn.functional.linear(tokens_nlc, weight_oc[width : 2 * width], bias)
+    def _lead_weights(self, tokens_nlc: Tensor, qkv: Affine, x_nchw: Tensor) -> Tensor:
+        width = len(qkv.weight) // 3
+        bias = None if qkv.bias is None else qkv.bias[width : 2 * width]
+        key_nle = nn.functional.linear(tokens_nlc, qkv.weight[width : 2 * width], bias)
         key_ngld = self._rotated(split_heads(key_nle, self.num_heads), x_nchw)
-        query_ngd = lead_query(tokens_nlc, self.qkv, self.num_heads) * self.scale
+        query_ngd = lead_query(tokens_nlc, qkv, self.num_heads) * self.scale
         return torch.softmax(torch.matmul(key_ngld, query_ngd.unsqueeze(3)).squeeze(3), dim=2)
 
     def _heads(self, tokens_nlc: Tensor, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
