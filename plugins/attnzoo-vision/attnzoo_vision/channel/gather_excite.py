@@ -13,6 +13,8 @@ from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.compiling import may_specialise
 from attnzoo_vision.ops.convolution import convolve, is_untouched
 from attnzoo_vision.ops.pooling import global_mean, mean_max
+from attnzoo_vision.ops.resize import resize
+from attnzoo_vision.ops.window_pooling import avg_pool2d, max_pool2d
 
 
 class GatherExcite(nn.Module):
@@ -98,7 +100,7 @@ class GatherExcite(nn.Module):
         weight_nchw = self.gate(gathered_nchw)
         if weight_nchw.shape[2:] in ((1, 1), x_nchw.shape[2:]):
             return weight_nchw
-        return F.interpolate(weight_nchw, size=x_nchw.shape[2:])
+        return resize(weight_nchw, x_nchw.shape[2:], "nearest")
 
     def _pool(self, x_nchw: Tensor) -> Tensor:
         if self.grid is not None:
@@ -107,10 +109,10 @@ class GatherExcite(nn.Module):
             pooled_nc = global_mean(x_nchw) if self.gather == "mean" else mean_max(x_nchw)
             return pooled_nc[:, :, None, None]
         window, pad = 2 * self.extent - 1, self.extent - 1
-        mean_nchw = F.avg_pool2d(x_nchw, window, self.extent, pad, count_include_pad=False)
+        mean_nchw = avg_pool2d(x_nchw, window, self.extent, pad, count_include_pad=False)
         if self.gather == "mean":
             return mean_nchw
-        return 0.5 * (mean_nchw + F.max_pool2d(x_nchw, window, self.extent, pad))
+        return 0.5 * (mean_nchw + max_pool2d(x_nchw, window, self.extent, pad))
 
     def _convolve(self, x_nchw: Tensor) -> Tensor:
         for index, conv in enumerate(self.convs):

@@ -1,7 +1,6 @@
 """Residual attention: a trunk of residual units, weighted by a mask from an hourglass beside it."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
@@ -9,6 +8,8 @@ from attnzoo_vision.ops.checks import check_multiple
 from attnzoo_vision.ops.convolution import convolve, convolve_through
 from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.rectify import rectify_
+from attnzoo_vision.ops.resize import resize
+from attnzoo_vision.ops.window_pooling import max_pool2d
 
 
 class ResidualAttention(nn.Module):
@@ -75,10 +76,10 @@ class ResidualAttention(nn.Module):
         x_nchw = self.bottom(_halved(x_nchw) if self.depth else x_nchw)
         # the deepest level comes first on the way up
         for up, skip, level in zip(self.up, reversed(self.skip), reversed(levels), strict=True):
-            joined = _resized(x_nchw, level) + skip(level)
+            joined = resize(x_nchw, level.shape[2:]) + skip(level)
             x_nchw = up(joined + level if self.extra_skips else joined)
         if self.depth:
-            x_nchw = _resized(x_nchw, trunk_nchw)
+            x_nchw = resize(x_nchw, trunk_nchw.shape[2:])
             x_nchw = x_nchw + trunk_nchw if self.extra_skips else x_nchw
         return torch.sigmoid(convolve_through(self.mask, x_nchw))
 
@@ -108,8 +109,4 @@ def _preactivated(channels: int) -> list[nn.Module]:
 
 
 def _halved(x_nchw: Tensor) -> Tensor:
-    return F.max_pool2d(x_nchw, 3, stride=2, padding=1)
-
-
-def _resized(x_nchw: Tensor, like_nchw: Tensor) -> Tensor:
-    return F.interpolate(x_nchw, size=like_nchw.shape[2:], mode="bilinear", align_corners=True)
+    return max_pool2d(x_nchw, 3, stride=2, padding=1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attnzoo_vision.ops.compiling import may_specialise
 from attnzoo_vision.ops.layout import is_channels_last
+from attnzoo_vision.ops.window_pooling import max_pool2d
 
 
 def as_tokens(x_ncs: Tensor) -> Tensor:
@@ -71,6 +72,6 @@ def max_pool(x_ncs: Tensor, size: int | list[int] | tuple[int, ...]) -> Tensor:
     if len(sizes) != axes:
         message = f"pool_size={size!r} has {len(sizes)} sizes, the input has {axes} spatial axes"
         raise ValueError(message)
-    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[axes - 1]
+    pool = (F.max_pool1d, max_pool2d, F.max_pool3d)[axes - 1]
     y_ncs: Tensor = pool(x_ncs, sizes)
     return y_ncs

@@ -3,7 +3,6 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo.layers import affine
@@ -12,6 +11,7 @@ from attnzoo_vision.ops.heads import attend_heads, attention_map, heads_to_map, 
 from attnzoo_vision.ops.relative import attend_relative, axis_logits, relative_map
 from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.tokens import project
+from attnzoo_vision.ops.window_pooling import avg_pool2d
 
 Position = Literal["relative", "absolute"]
 
@@ -99,7 +99,7 @@ class BotMHSA(nn.Module):
         else:
             y_ngle = attend_heads(query_ngld, self._placed_keys(key_ngld, x_nchw), value_ngle, scale=self.scale)
         y_nchw = heads_to_map(y_ngle, x_nchw)
-        return F.avg_pool2d(y_nchw, 2) if self.stride == 2 else y_nchw
+        return avg_pool2d(y_nchw, 2) if self.stride == 2 else y_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weight of every key (column) for every query (row) in each head."""

@@ -17,6 +17,7 @@ from attnzoo_vision.ops.grid_sample import grid_sample
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
 from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.tokens import project, project_back, tokens_to_map
+from attnzoo_vision.ops.window_pooling import avg_pool2d
 
 Position = Literal["table", "fixed", "depthwise", "log", "none"]
 Form = Literal["dat", "dat++"]
@@ -152,7 +153,7 @@ class DATDeformAttn(nn.Module):
             sampled_bdhw = _sampled(x_bdhw, place_bhw2)
             sampled_nchw = sampled_bdhw.unflatten(0, (-1, self.groups)).flatten(1, 2)
         else:
-            sampled_nchw = F.avg_pool2d(x_nchw, self.stride)
+            sampled_nchw = avg_pool2d(x_nchw, self.stride)
             grid_hw2 = self._grid(*sampled_nchw.shape[2:], like=x_nchw)
             kept_hw2 = grid_hw2 if self.offset_range >= 0 else grid_hw2.clamp(-1.0, 1.0)
             place_bhw2 = kept_hw2.expand(x_nchw.shape[0] * self.groups, -1, -1, -1)

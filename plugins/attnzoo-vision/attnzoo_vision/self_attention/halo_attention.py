@@ -12,6 +12,7 @@ from attnzoo_vision.ops.heads import merge_heads
 from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.relative import attend_relative, axis_logits, relative_map
 from attnzoo_vision.ops.tokens import project
+from attnzoo_vision.ops.window_pooling import avg_pool2d
 
 
 class HaloAttention(nn.Module):
@@ -110,7 +111,7 @@ class HaloAttention(nn.Module):
         y_nohw = y_nhwo.permute(0, 3, 1, 2)
         if not is_channels_last(x_nchw):
             y_nohw = y_nohw.contiguous()
-        return F.avg_pool2d(y_nohw, 2) if self.average else y_nohw
+        return avg_pool2d(y_nohw, 2) if self.average else y_nohw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``window``: for each block and head, the weight of every window position for every query."""

@@ -1,7 +1,6 @@
 """Lambda layer: global interactions as a linear function of each query."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
@@ -10,6 +9,7 @@ from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.lambdas import apply_lambdas
 from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.sizes import pair
+from attnzoo_vision.ops.window_pooling import avg_pool2d
 
 
 class LambdaLayer(nn.Module):
@@ -92,7 +92,7 @@ class LambdaLayer(nn.Module):
         y_nchw = y_nsgv.flatten(2).transpose(1, 2).unflatten(2, (height, width))
         if not is_channels_last(x_nchw):
             y_nchw = y_nchw.contiguous()
-        return F.avg_pool2d(y_nchw, 2) if self.stride == 2 else y_nchw
+        return avg_pool2d(y_nchw, 2) if self.stride == 2 else y_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``key``, the softmax of each key channel over all positions."""

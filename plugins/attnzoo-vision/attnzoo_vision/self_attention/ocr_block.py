@@ -10,6 +10,7 @@ from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.joined_norm import scale_and_shift
 from attnzoo_vision.ops.pairwise import attend
 from attnzoo_vision.ops.rectify import rectify
+from attnzoo_vision.ops.resize import resize
 from attnzoo_vision.ops.tokens import as_tokens, max_pool, project, project_back, tokens_to_map
 
 
@@ -70,9 +71,7 @@ class OCRBlock(nn.Module):
         query_nlr, key_nkr, pooled_nchw = self._embed(x_nchw, proxy_nkc)
         context_nlc = self.up(attend(query_nlr, key_nkr, self.down(proxy_nkc), self.scale))
         if pooled_nchw is not x_nchw:
-            context_nchw = tokens_to_map(context_nlc, pooled_nchw)
-            context_nchw = F.interpolate(context_nchw, x_nchw.shape[2:], mode="bilinear", align_corners=True)
-            context_nlc = as_tokens(context_nchw)
+            context_nlc = as_tokens(resize(tokens_to_map(context_nlc, pooled_nchw), x_nchw.shape[2:]))
         context_weight, x_weight = affine(self.out).weight.chunk(2, dim=1)
         if self.training:
             y_nchw = project_back(context_nlc, context_weight, None, x_nchw)

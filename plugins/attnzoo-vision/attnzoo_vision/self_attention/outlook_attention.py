@@ -8,6 +8,7 @@ from attnzoo.layers import affine
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.compiling import kept_softmax, may_specialise
 from attnzoo_vision.ops.window_filters import apply_filters, merge_windows
+from attnzoo_vision.ops.window_pooling import avg_pool2d
 
 
 class OutlookAttention(nn.Module):
@@ -106,7 +107,7 @@ class OutlookAttention(nn.Module):
     def _pooled(self, x_nhwc: Tensor) -> Tensor:
         if self.stride == 1:
             return x_nhwc
-        return F.avg_pool2d(x_nhwc.permute(0, 3, 1, 2), self.stride, ceil_mode=True).permute(0, 2, 3, 1)
+        return avg_pool2d(x_nhwc.permute(0, 3, 1, 2), self.stride, ceil_mode=True).permute(0, 2, 3, 1)
 
     def _folded(self, x_nhwc: Tensor) -> Tensor:
         """Copy the windows of values out, weight them, and add them up again."""

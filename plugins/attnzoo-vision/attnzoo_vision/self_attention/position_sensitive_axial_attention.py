@@ -3,7 +3,6 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
@@ -11,6 +10,7 @@ from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
 from attnzoo_vision.ops.relative import relative_rows
+from attnzoo_vision.ops.window_pooling import avg_pool2d
 
 Axis = Literal["height", "width"]
 
@@ -97,7 +97,7 @@ class PositionSensitiveAxialAttention(nn.Module):
         y_nchw = y_ncml.transpose(2, 3) if self.along_height else y_ncml
         if is_channels_last(x_nchw):
             y_nchw = to_channels_last(y_nchw)
-        return F.avg_pool2d(y_nchw, self.stride) if self.stride > 1 else y_nchw
+        return avg_pool2d(y_nchw, self.stride) if self.stride > 1 else y_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``axis``: for each line along the axis and head, the weight of every key for every query."""

@@ -11,6 +11,7 @@ from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.rectify import rectify
+from attnzoo_vision.ops.resize import resize
 
 
 class AttentionGate(nn.Module):
@@ -62,7 +63,6 @@ class AttentionGate(nn.Module):
         conv = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
         self.mode = mode
         self.align_corners = align_corners
-        self.interpolation = "bilinear" if spatial_dims == 2 else "trilinear"
         self.theta = conv(channels, hidden, strides, strides, bias=False)  # type: ignore[arg-type]
         self.phi = conv(gating_channels, hidden, 1)
         self.psi = conv(hidden, 1, 1)
@@ -95,12 +95,14 @@ class AttentionGate(nn.Module):
             weight_n1hw = logits_n1hw.flatten(2).softmax(-1).view(logits_n1hw.shape)
         else:
             weight_n1hw = torch.sigmoid(logits_n1hw)
-        return settled(self._resize(weight_n1hw, x_nchw.shape[2:]))  # a compiler would resize for every channel
+        return self._resize(settled(weight_n1hw), x_nchw.shape[2:])  # a compiler would form it for every channel
 
     def _resize(self, x_nchw: Tensor, size: torch.Size) -> Tensor:
         if x_nchw.shape[2:] == size:
             return x_nchw
-        return F.interpolate(x_nchw, list(size), mode=self.interpolation, align_corners=self.align_corners)
+        if len(size) == 2:
+            return resize(x_nchw, size, align_corners=self.align_corners)
+        return settled(F.interpolate(x_nchw, list(size), mode="trilinear", align_corners=self.align_corners))
 
 
 def _check(stride: int | list[int] | tuple[int, ...], spatial_dims: int, mode: str) -> tuple[int, ...]:

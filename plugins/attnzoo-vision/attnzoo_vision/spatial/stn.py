@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.affine_grid import affine_grid, sample
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.convolution import convolve
+from attnzoo_vision.ops.window_pooling import max_pool2d
 
 _ANY_SIZE_POOL = 3
 
@@ -97,7 +98,7 @@ class STN(nn.Module):
             message = f"STN: input of {tuple(x_nchw.shape[2:])} pixels, expected input_size={self.input_size}"
             raise ValueError(message)
         for conv in (self.conv1, self.conv2):
-            x_nchw = torch.relu(F.max_pool2d(convolve(conv, x_nchw), 2, ceil_mode=same))
+            x_nchw = torch.relu(max_pool2d(convolve(conv, x_nchw), 2, ceil_mode=same))
         if same:
             x_nchw = F.adaptive_avg_pool2d(x_nchw, _ANY_SIZE_POOL)
         return x_nchw.flatten(1)

@@ -3,13 +3,13 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
+from attnzoo_vision.ops.resize import resize
 from attnzoo_vision.structure.bisenet_arm import AttentionRefinement
 
 
@@ -75,11 +75,6 @@ class ContextPath(nn.Module):
         height, width = x_nchw.shape[2:]
         mean_no = self.context_norm(self.context(global_mean(deep_nkhw)))
         deep_nohw = self.deep_arm(deep_nkhw) + torch.relu(mean_no)[:, :, None, None]
-        deep_nohw = self.deep_refine(self._resize(deep_nohw, (height, width)))
-        context_nohw = self._resize(self.arm(x_nchw) + deep_nohw, size or (2 * height, 2 * width))
+        deep_nohw = self.deep_refine(resize(deep_nohw, (height, width), self.upsample))
+        context_nohw = resize(self.arm(x_nchw) + deep_nohw, size or (2 * height, 2 * width), self.upsample)
         return self.refine(context_nohw), deep_nohw
-
-    def _resize(self, x_nchw: Tensor, size: tuple[int, int]) -> Tensor:
-        if self.upsample == "nearest":
-            return F.interpolate(x_nchw, size, mode="nearest")
-        return F.interpolate(x_nchw, size, mode="bilinear", align_corners=True)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.convolution import convolve_by
+from attnzoo_vision.ops.resize import resize
 
 _THRESHOLD = 0.1
 
@@ -47,8 +48,7 @@ class DetailGuidanceLoss(nn.Module):
         """Return the binary cross-entropy and the Dice loss."""
         target_n1hw = self._target(labels_nhw).to(logits_n1hw.dtype)
         if logits_n1hw.shape[2:] != target_n1hw.shape[2:]:
-            size = list(target_n1hw.shape[2:])
-            logits_n1hw = F.interpolate(logits_n1hw, size, mode="bilinear", align_corners=True)
+            logits_n1hw = resize(logits_n1hw, target_n1hw.shape[2:])
         cross_entropy = F.binary_cross_entropy_with_logits(logits_n1hw, target_n1hw)
         probability_nl, target_nl = torch.sigmoid(logits_n1hw).flatten(1), target_n1hw.flatten(1)
         overlap_n = (probability_nl * target_nl).sum(1)
@@ -67,6 +67,6 @@ class DetailGuidanceLoss(nn.Module):
         total_n1hw = torch.zeros_like(labels_n1hw)
         for scale, weight in enumerate(self.scale_weights):
             edges = convolve_by(labels_n1hw, kernel, stride=2**scale) > _THRESHOLD
-            edges_n1hw = F.interpolate(edges.float(), list(labels_n1hw.shape[2:]), mode="nearest")
+            edges_n1hw = resize(edges.float(), labels_n1hw.shape[2:], "nearest")
             total_n1hw = total_n1hw + weight * edges_n1hw
         return (total_n1hw > _THRESHOLD).float()

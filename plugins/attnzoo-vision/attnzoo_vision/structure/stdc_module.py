@@ -3,11 +3,11 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.window_pooling import avg_pool2d
 
 
 class STDCModule(nn.Module):
@@ -74,7 +74,7 @@ class STDCModule(nn.Module):
         first_nrhw = self.convs[0](x_nchw)
         last = self.down(first_nrhw) if self.stride == 2 else first_nrhw
         if self.stride == 2 and self.form == "cat":
-            results = [F.avg_pool2d(first_nrhw, 3, stride=2, padding=1)]
+            results = [avg_pool2d(first_nrhw, 3, stride=2, padding=1)]
         else:
             results = [last]
         for conv in list(self.convs)[1:]:

@@ -1,12 +1,12 @@
 """Multiple temporal aggregation of TEA."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.frames import filter_frames, to_clips
+from attnzoo_vision.ops.window_pooling import avg_pool2d
 
 _TAPS = 3
 
@@ -81,7 +81,7 @@ class MultipleTemporalAggregation(nn.Module):
             results.append(conv(self._filter(group, i)))
         last = self._filter(groups[-1], len(self.convs))
         if self.stage:
-            last = F.avg_pool2d(last, 3, stride=self.stride, padding=1)
+            last = avg_pool2d(last, 3, stride=self.stride, padding=1)
         return torch.cat([*results, last], dim=1)
 
     def _filter(self, x_fchw: Tensor, group: int) -> Tensor:

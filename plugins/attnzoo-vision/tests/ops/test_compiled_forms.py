@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -14,8 +15,10 @@ from attnzoo_vision.ops import (
     plane_conv,
     pooling,
     query_blocks,
+    resize,
     shuffled_gates,
     window_filters,
+    window_pooling,
 )
 from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
@@ -189,6 +192,41 @@ def test_maps_read_at_points(layout, mode, padding_mode):
     assert_same(lambda x, g: grid_sample.grid_sample(x, g, mode, padding_mode, align_corners=True), image(layout), grid)
 
 
+@LAYOUTS
+@pytest.mark.parametrize("options", [("bilinear", True), ("bilinear", False), ("nearest", None)])
+@pytest.mark.parametrize("size", [(3, 9), (5, 6), (12, 13)])
+def test_resized_maps(layout, options, size):
+    mode, corners = options
+
+    def resized(x):
+        return resize.resize(x, size, mode, align_corners=bool(corners))
+
+    x = image(layout)
+    torch.testing.assert_close(compiled(resized)(x), F.interpolate(x, size, mode=mode, align_corners=corners))
+    assert_same(resized, x)
+
+
+@LAYOUTS
+@pytest.mark.parametrize(
+    ("kind", "sizes", "options"),
+    [
+        ("max_pool2d", (3, 2, 1), {}),
+        ("max_pool2d", (2,), {"ceil_mode": True}),
+        ("max_pool2d", ([2, 3], [1, 2]), {}),
+        ("avg_pool2d", (3, 2, 1), {}),
+        ("avg_pool2d", (2,), {"ceil_mode": True}),
+        ("avg_pool2d", (5, 3, 2), {"count_include_pad": False}),
+    ],
+)
+def test_windows_of_pixels(layout, kind, sizes, options):
+    def pooled(x):
+        return getattr(window_pooling, kind)(x, *sizes, **options)
+
+    x = image(layout).requires_grad_()
+    torch.testing.assert_close(compiled(pooled)(x), getattr(F, kind)(x, *sizes, **options))
+    assert_same(pooled, x)
+
+
 @pytest.mark.parametrize("window", [(3, 5, 1), (1, 1, 7)])
 def test_convolutions_of_volumes(window):
     assert_same(convolve_by, torch.randn(2, 4, 5, 6, 7), torch.randn(3, 4, *window), torch.randn(3))
@@ -271,6 +309,11 @@ def layer_inputs(shape: tuple[int, ...], stride: int, *, transposed: bool) -> tu
     return *(t.requires_grad_() for t in tensors), [stride, stride], [1, 1], [1, 1], 2, transposed
 
 
+def window_inputs() -> tuple:
+    """Return a map, and kernel, stride and padding of a pooling."""
+    return image(torch.channels_last).requires_grad_(), [3, 2], [2, 2], [1, 1]
+
+
 OPERATORS = {
     "adaptive mean": (adaptive_pooling._operator, lambda: (image(torch.channels_last).requires_grad_(), 3)),
     "sigmoid": (compiling._sigmoid, lambda: (image(torch.channels_last).requires_grad_(),)),
@@ -293,6 +336,16 @@ OPERATORS = {
             True,
         ),
     ),
+    "max pool": (
+        window_pooling._max_operator,
+        lambda: (image(torch.channels_last).requires_grad_(), [3, 2], [2, 2], [1, 1], True),
+    ),
+    "avg pool": (
+        window_pooling._avg_operator,
+        lambda: (image(torch.channels_last).requires_grad_(), [3, 2], [2, 2], [1, 1], True, False),
+    ),
+    "resize": (resize._operator, lambda: (image(torch.channels_last).requires_grad_(), [7, 3], "bilinear", True)),
+    "repeat": (resize._operator, lambda: (image(torch.channels_last).requires_grad_(), [7, 3], "nearest", False)),
     "softmax": (compiling._softmax, lambda: (image(torch.channels_last).requires_grad_(), 1)),
     "merge windows": (
         window_filters._merge_operator,
