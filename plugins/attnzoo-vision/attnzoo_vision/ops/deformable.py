@@ -1,11 +1,13 @@
 """Bilinear sampling of several maps at learned places, weighted and summed."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from attnzoo_vision.ops.bilinear import corners, gains_by_rows, sum_rows
+from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly, settled
 from attnzoo_vision.ops.grid_sample import grid_sample
 
 Sizes = Sequence[Sequence[int]]
@@ -37,19 +39,58 @@ def sample_levels(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight
     if gains_by_rows(value_nsgd, value_nsgd.shape[3]):
         return _sum_of_rows(value_nsgd, sizes, place_nlgvp2, weight_nlgvp)
     samples, _, heads = weight_nlgvp.shape[:3]
-    pieces = value_nsgd.split([height * width for height, width in sizes], dim=1)
+    maps = value_nsgd.permute(0, 2, 3, 1).split([height * width for height, width in sizes], dim=3)
+    # queries side by side, which the sums over the few places of each can be taken along
+    grids = _grids(place_nlgvp2.to(value_nsgd.dtype)).unbind(2)
+    weights = settled(weight_nlgvp.permute(0, 2, 3, 4, 1)).unbind(2)
     total: Tensor | None = None
-    for level, ((height, width), piece_nsgd) in enumerate(zip(sizes, pieces, strict=True)):
-        map_bdhw = piece_nsgd.permute(0, 2, 3, 1).reshape(samples * heads, value_nsgd.shape[3], height, width)
-        # queries side by side, which the sums over the few places of each can be taken along
-        grid_bpl2 = (2.0 * place_nlgvp2[:, :, :, level] - 1.0).permute(0, 2, 3, 1, 4).flatten(0, 1)
-        sampled_bdpl = grid_sample(map_bdhw, grid_bpl2.to(map_bdhw.dtype), align_corners=False)
-        weight_b1pl = weight_nlgvp[:, :, :, level].permute(0, 2, 3, 1).flatten(0, 1).unsqueeze(1)
-        summed_bdl = (sampled_bdpl * weight_b1pl).sum(dim=2)
+    for size, map_ngds, grid_ngpl2, weight_ngpl in zip(sizes, maps, grids, weights, strict=True):
+        map_bdhw = map_ngds.unflatten(3, size).flatten(0, 1)
+        sampled_bdpl = grid_sample(map_bdhw, grid_ngpl2.flatten(0, 1), align_corners=False)
+        summed_bdl = (sampled_bdpl * weight_ngpl.flatten(0, 1).unsqueeze(1)).sum(dim=2)
         total = summed_bdl if total is None else total + summed_bdl
     assert total is not None
     y_nlc: Tensor = total.unflatten(0, (samples, heads)).flatten(1, 2).transpose(1, 2)
     return y_nlc
+
+
+def _grids(place_nlgvp2: Tensor) -> Tensor:
+    """Return the places ``(N, G, V, P, L, 2)``, -1 and 1 at the borders."""
+    turn = _turn_operator if compiled_for_cpu(place_nlgvp2) else _turn
+    turned = turn(place_nlgvp2, [0, 2, 3, 4, 1])
+    return torch.add(turned.new_tensor(-1.0), turned, alpha=2)  # in one pass
+
+
+def _turn(pairs: Tensor, order: list[int]) -> Tensor:
+    """Return a copy in order of memory, all axes but the last in another order."""
+    pairs = pairs.contiguous()
+    if runs_plainly() and _are_complex(pairs):  # pairs are copied more quickly than numbers
+        return torch.view_as_real(torch.view_as_complex(pairs).permute(order).contiguous())
+    return pairs.permute(*order, len(order)).contiguous()
+
+
+def _are_complex(pairs: Tensor) -> bool:
+    """Say whether torch can view these pairs of numbers as complex ones."""
+    return pairs.dtype in (torch.float32, torch.float64) and pairs.storage_offset() % 2 == 0
+
+
+_turn_operator = torch.library.custom_op("attnzoo_vision::turn_pairs", _turn, mutates_args=())
+
+
+@_turn_operator.register_fake
+def _turned_like(pairs: Tensor, order: list[int]) -> Tensor:
+    return pairs.new_empty([*(pairs.shape[axis] for axis in order), pairs.shape[-1]])
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, list[int]], output: Tensor) -> None:
+    ctx.order = inputs[1]
+
+
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    return _turn_operator(grad, [ctx.order.index(axis) for axis in range(len(ctx.order))]), None
+
+
+_turn_operator.register_autograd(_gradient, setup_context=_save)
 
 
 def _sum_of_rows(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight_nlgvp: Tensor) -> Tensor:

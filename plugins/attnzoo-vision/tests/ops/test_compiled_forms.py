@@ -11,6 +11,7 @@ from attnzoo_vision.ops import (
     adaptive_pooling,
     compiling,
     convolution,
+    deformable,
     grid_sample,
     plane_conv,
     pooling,
@@ -192,6 +193,12 @@ def test_maps_read_at_points(layout, mode, padding_mode):
     assert_same(lambda x, g: grid_sample.grid_sample(x, g, mode, padding_mode, align_corners=True), image(layout), grid)
 
 
+def test_several_maps_read_at_points():
+    sizes = [(4, 3), (2, 2)]
+    tensors = (torch.randn(2, 16, 2, 3), torch.rand(2, 5, 2, 2, 3, 2), torch.rand(2, 5, 2, 2, 3))
+    assert_same(lambda value, place, weight: deformable.sample_levels(value, sizes, place, weight), *tensors)
+
+
 @LAYOUTS
 @pytest.mark.parametrize("options", [("bilinear", True), ("bilinear", False), ("nearest", None)])
 @pytest.mark.parametrize("size", [(3, 9), (5, 6), (12, 13)])
@@ -336,6 +343,7 @@ OPERATORS = {
             True,
         ),
     ),
+    "turn pairs": (deformable._turn_operator, lambda: (torch.randn(2, 3, 4, 5, 2, requires_grad=True), [0, 2, 3, 1])),
     "max pool": (
         window_pooling._max_operator,
         lambda: (image(torch.channels_last).requires_grad_(), [3, 2], [2, 2], [1, 1], True),
