@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.axis_pooling import mean_over
 from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.compiling import compiled_for_cpu
@@ -93,7 +94,7 @@ def _pool(x_nchw: Tensor, rows: int, columns: int) -> Tensor:
     """Return the adaptive mean pooling; windows of one size, which do not overlap, have a quicker kernel."""
     height, width = x_nchw.shape[2:]
     if torch.compiler.is_exporting() or height % rows or width % columns:
-        return F.adaptive_avg_pool2d(x_nchw, (rows, columns))
+        return adaptive_mean(x_nchw, rows, columns)
     if compiled_for_cpu(x_nchw):
         windows_nchawb = x_nchw.unflatten(2, (rows, -1)).unflatten(4, (columns, -1))
         return mean_over(windows_nchawb, (3, 5))

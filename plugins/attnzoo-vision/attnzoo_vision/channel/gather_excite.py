@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
+from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.compiling import may_specialise
@@ -104,7 +104,7 @@ class GatherExcite(nn.Module):
 
     def _pool(self, x_nchw: Tensor) -> Tensor:
         if self.grid is not None:
-            return F.adaptive_avg_pool2d(x_nchw, self.grid)
+            return adaptive_mean(x_nchw, self.grid, self.grid)
         if self.extent == 0:
             pooled_nc = global_mean(x_nchw) if self.gather == "mean" else mean_max(x_nchw)
             return pooled_nc[:, :, None, None]

@@ -1,12 +1,11 @@
 """Global Second-order Pooling along positions."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 from attnzoo_vision.ops.rectify import rectify
@@ -57,8 +56,7 @@ class GSoPPosition(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each position scaled by its weight in (0, 1), then rectified."""
         height, width = x_nchw.shape[2:]
-        # settled, a compiler does not pool again for every channel
-        weight_n1hw = settled(F.adaptive_avg_pool2d(self._grid(x_nchw), (height, width)))
+        weight_n1hw = adaptive_mean(self._grid(x_nchw), height, width)
         return rectify(x_nchw * weight_n1hw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
@@ -67,7 +65,7 @@ class GSoPPosition(nn.Module):
 
     def _grid(self, x_nchw: Tensor) -> Tensor:
         feature_ndhw = self.norm(convolve(self.reduce, rectify(x_nchw)))
-        feature_ndm = F.adaptive_avg_pool2d(feature_ndhw, _SIDE).flatten(2)
+        feature_ndm = adaptive_mean(feature_ndhw, _SIDE, _SIDE).flatten(2)
         sum_nm = feature_ndm.sum(dim=1)
         product_nmm = torch.bmm(feature_ndm.transpose(1, 2), feature_ndm) / _PLACES
         moment_nmm = product_nmm - sum_nm[:, :, None] * sum_nm[:, None, :] / _PLACES**2

@@ -52,7 +52,7 @@ class MLCA(nn.Module):
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``whole``, ``(N, C, 1, 1)``, and ``local``, ``(N, C, S, S)`` with S = ``local_size``."""
         n, c = x_nchw.shape[:2]
-        regions_ncss = adaptive_mean(x_nchw, self.local_size)
+        regions_ncss = adaptive_mean(x_nchw, self.local_size, self.local_size)
         sequence_nl = regions_ncss.flatten(2).transpose(1, 2).flatten(1)
         local_nsc = _filter(sequence_nl, self.local).unflatten(1, (-1, c))
         local_ncss = local_nsc.transpose(1, 2).reshape(n, c, self.local_size, self.local_size)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnzoo_vision.ops.rectify import rectify_
+from attnzoo_vision.ops.rectify import rectify, rectify_
 
 Activation = Literal[
     "relu", "relu6", "leaky_relu", "elu", "silu", "gelu", "hard_swish", "mish", "tanh", "sigmoid", "identity"
@@ -22,7 +22,7 @@ def get_activation(owner: str, name: str) -> Callable[[Tensor], Tensor]:
         ValueError: There is no activation of that name.
     """
     functions: dict[str, Callable[[Tensor], Tensor]] = {
-        "relu": torch.relu,
+        "relu": rectify,
         "relu6": F.relu6,
         "leaky_relu": F.leaky_relu,
         "elu": F.elu,

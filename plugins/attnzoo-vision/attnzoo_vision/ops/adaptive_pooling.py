@@ -9,19 +9,19 @@ from torch import Tensor
 from attnzoo_vision.ops.compiling import compiled_for_cpu
 
 
-def adaptive_mean(x_nchw: Tensor, size: int) -> Tensor:
-    """Return ``F.adaptive_avg_pool2d(x, size)``, ``(N, C, size, size)``."""
-    y_ncss: Tensor = (_operator if compiled_for_cpu(x_nchw) else _mean)(x_nchw, size)
-    return y_ncss
+def adaptive_mean(x_nchw: Tensor, height: int, width: int) -> Tensor:
+    """Return ``F.adaptive_avg_pool2d(x, (height, width))``."""
+    y_nchw: Tensor = (_operator if compiled_for_cpu(x_nchw) else _mean)(x_nchw, height, width)
+    return y_nchw
 
 
-def _mean(x_nchw: Tensor, size: int) -> Tensor:
-    return F.adaptive_avg_pool2d(x_nchw, size)
+def _mean(x_nchw: Tensor, height: int, width: int) -> Tensor:
+    return F.adaptive_avg_pool2d(x_nchw, (height, width))
 
 
-def _mean_backward(grad_ncss: Tensor, x_nchw: Tensor) -> Tensor:
-    grad_nchw: Tensor = torch.ops.aten._adaptive_avg_pool2d_backward(grad_ncss, x_nchw)
-    return grad_nchw
+def _mean_backward(grad_nchw: Tensor, x_nchw: Tensor) -> Tensor:
+    x_grad_nchw: Tensor = torch.ops.aten._adaptive_avg_pool2d_backward(grad_nchw, x_nchw)
+    return x_grad_nchw
 
 
 # fake tensors tell the shapes by the same calls
@@ -31,13 +31,12 @@ _backward_operator = torch.library.custom_op("attnzoo_vision::adaptive_mean_back
 _backward_operator.register_fake(_mean_backward)
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+def _save(ctx: Any, inputs: tuple[Tensor, int, int], output: Tensor) -> None:
     ctx.save_for_backward(inputs[0])
 
 
-def _gradient(ctx: Any, grad_ncss: Tensor) -> tuple[Tensor, None]:
-    grad_nchw: Tensor = _backward_operator(grad_ncss, ctx.saved_tensors[0])
-    return grad_nchw, None
+def _gradient(ctx: Any, grad_nchw: Tensor) -> tuple[Tensor, None, None]:
+    return _backward_operator(grad_nchw, ctx.saved_tensors[0]), None, None
 
 
 _operator.register_autograd(_gradient, setup_context=_save)

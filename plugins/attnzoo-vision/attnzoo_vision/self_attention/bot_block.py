@@ -6,7 +6,6 @@ from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.conv_norm import ConvNorm
-from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.self_attention.bot_mhsa import BotMHSA, Position
 
 
@@ -60,7 +59,7 @@ class BotBlock(nn.Module):
         out = channels if out_channels is None else out_channels
         hidden = max(1, out // 4) if hidden_channels is None else hidden_channels
         inner = num_heads * head_dim
-        self.activation = rectify if activation == "relu" else get_activation(name, activation)
+        self.activation = get_activation(name, activation)
         self.shortcut: ConvNorm | None = None
         if out != channels or stride == 2:
             kernel_size = 3 if stride == 2 else 1

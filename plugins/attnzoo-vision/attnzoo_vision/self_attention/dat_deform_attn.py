@@ -15,6 +15,7 @@ from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.deformable import even_grid
 from attnzoo_vision.ops.grid_sample import grid_sample
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
+from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.tokens import project, project_back, tokens_to_map
 from attnzoo_vision.ops.window_pooling import avg_pool2d
@@ -197,7 +198,7 @@ class DATDeformAttn(nn.Module):
             step_blm2 = 4.0 * step_blm2
             step_blm2 = torch.sign(step_blm2) * torch.log2(step_blm2.abs() + 1.0) / 3.0
             y: Tensor = (
-                self.contract(torch.relu(self.expand(step_blm2)))
+                self.contract(rectify(self.expand(step_blm2)))
                 .permute(0, 3, 1, 2)
                 .unflatten(0, (samples, self.groups))
                 .flatten(1, 2)

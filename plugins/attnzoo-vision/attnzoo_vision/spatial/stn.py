@@ -3,12 +3,13 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.affine_grid import affine_grid, sample
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.convolution import convolve
+from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.window_pooling import max_pool2d
 
 _ANY_SIZE_POOL = 3
@@ -98,9 +99,9 @@ class STN(nn.Module):
             message = f"STN: input of {tuple(x_nchw.shape[2:])} pixels, expected input_size={self.input_size}"
             raise ValueError(message)
         for conv in (self.conv1, self.conv2):
-            x_nchw = torch.relu(max_pool2d(convolve(conv, x_nchw), 2, ceil_mode=same))
+            x_nchw = rectify(max_pool2d(convolve(conv, x_nchw), 2, ceil_mode=same))
         if same:
-            x_nchw = F.adaptive_avg_pool2d(x_nchw, _ANY_SIZE_POOL)
+            x_nchw = adaptive_mean(x_nchw, _ANY_SIZE_POOL, _ANY_SIZE_POOL)
         return x_nchw.flatten(1)
 
     def _cells(self) -> tuple[int, int]:

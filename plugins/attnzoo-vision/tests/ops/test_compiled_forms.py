@@ -70,10 +70,10 @@ def test_pixel_means(layout):
 
 
 @LAYOUTS
-@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (5, 5), (4, 7)])
 def test_means_of_regions(layout, size):
-    assert_same(lambda x: adaptive_mean(x, size), image(layout))
-    assert_same(lambda x: adaptive_mean(x, size), image(layout, 8, (size, size)))
+    assert_same(lambda x: adaptive_mean(x, *size), image(layout))
+    assert_same(lambda x: adaptive_mean(x, *size), image(layout, 8, size))
 
 
 @pytest.mark.parametrize("pixels", [3, 9])
@@ -322,7 +322,7 @@ def window_inputs() -> tuple:
 
 
 OPERATORS = {
-    "adaptive mean": (adaptive_pooling._operator, lambda: (image(torch.channels_last).requires_grad_(), 3)),
+    "adaptive mean": (adaptive_pooling._operator, lambda: (image(torch.channels_last).requires_grad_(), 3, 4)),
     "sigmoid": (compiling._sigmoid, lambda: (image(torch.channels_last).requires_grad_(),)),
     "shuffled gates": (
         shuffled_gates._operator,
