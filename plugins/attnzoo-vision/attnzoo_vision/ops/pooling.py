@@ -9,6 +9,8 @@ from torch import Tensor
 from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly, settled
 from attnzoo_vision.ops.layout import is_channels_last
 
+_CACHED = 1 << 23  # bytes of a channels-last map from which windows are read more quickly than sums of columns
+_SQUARED = 1 << 22  # bytes of such a map from which its squares are left in a cache sample by sample only
 _FEW = 64  # pixels up to which an operator's call costs more than what a compiler makes of the sum
 
 
@@ -27,7 +29,7 @@ def global_mean(x_nchw: Tensor) -> Tensor:
 
 
 def _mean(x_nchw: Tensor) -> Tensor:
-    if is_channels_last(x_nchw):
+    if is_channels_last(x_nchw) and _bytes(x_nchw) > _CACHED:
         return F.avg_pool2d(x_nchw, x_nchw.shape[2:]).flatten(1)
     return x_nchw.mean(dim=(2, 3))
 
@@ -83,7 +85,15 @@ def square_sum(x_nchw: Tensor) -> Tensor:
     """
     trained = torch.is_grad_enabled() and x_nchw.requires_grad
     half = x_nchw.dtype in (torch.float16, torch.bfloat16)
-    if trained or half or not runs_plainly() or is_channels_last(x_nchw):
+    if trained or half or not runs_plainly():
         return (x_nchw * x_nchw).sum(dim=(2, 3))
-    norm_nc: Tensor = torch.linalg.vector_norm(x_nchw, dim=(2, 3))
-    return norm_nc.square()
+    if not is_channels_last(x_nchw):
+        norm_nc: Tensor = torch.linalg.vector_norm(x_nchw, dim=(2, 3))
+        return norm_nc.square()
+    if _bytes(x_nchw) > _SQUARED:
+        return torch.stack([(x_chw * x_chw).sum(dim=(1, 2)) for x_chw in x_nchw])
+    return (x_nchw * x_nchw).sum(dim=(2, 3))
+
+
+def _bytes(x: Tensor) -> int:
+    return x.numel() * x.element_size()

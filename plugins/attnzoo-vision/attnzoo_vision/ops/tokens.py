@@ -50,7 +50,8 @@ def project_back(y_nld: Tensor, weight_cd: Tensor, bias_c: Tensor | None, like_n
 
 def _few(x_nlc: Tensor, weight_oc: Tensor) -> bool:
     """Say whether a copy of the map costs less than a product, and a gradient of the weight, for each sample."""
-    return may_specialise(x_nlc) and x_nlc.shape[1] < min(weight_oc.shape)
+    times = 4 if torch.is_grad_enabled() else 10  # measured with 49 and 196 tokens of 128 to 2048 channels
+    return may_specialise(x_nlc) and times * x_nlc.shape[1] <= min(weight_oc.shape)
 
 
 def tokens_to_map(y_nlc: Tensor, like_ncs: Tensor) -> Tensor:
