@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pairwise import attend
+from attnzoo_vision.ops.patches import fold, unfold
 
 _PATCH = 3
 _OVERLAP = 4.0
@@ -81,7 +82,7 @@ class PyramidAttention(nn.Module):
             rebuilt_nle = self._weights(query_nld, key_nmd) @ value_nme
         else:
             rebuilt_nle = attend(query_nld, key_nmd, value_nme, self.softmax_scale)
-        y_nchw = F.fold(rebuilt_nle.transpose(1, 2), tuple(x_nchw.shape[2:]), _PATCH, padding=1) / _OVERLAP
+        y_nchw = fold(rebuilt_nle, list(x_nchw.shape[2:]), _PATCH) / _OVERLAP
         return self.residual_scale * x_nchw + y_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
@@ -97,12 +98,12 @@ class PyramidAttention(nn.Module):
         return weight_nlm
 
     def _patches(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query_nld = _unfold(self.query_activation(convolve(self.query, x_nchw)))
+        query_nld = unfold(self.query_activation(convolve(self.query, x_nchw)), _PATCH)
         keys, values = [], []
         for scale in self.scales:
             copy_nchw = self._resize(x_nchw, scale)
-            keys.append(_unfold(self.key_activation(convolve(self.key, copy_nchw))))
-            values.append(_unfold(self.value_activation(convolve(self.value, copy_nchw))))
+            keys.append(unfold(self.key_activation(convolve(self.key, copy_nchw)), _PATCH))
+            values.append(unfold(self.value_activation(convolve(self.value, copy_nchw)), _PATCH))
         key_nmd = torch.cat(keys, dim=1)
         length_nm1 = torch.linalg.vector_norm(key_nmd, dim=-1, keepdim=True)
         key_nmd = key_nmd / torch.maximum(length_nm1, self.norm_floor.to(length_nm1.dtype))
@@ -115,7 +116,3 @@ class PyramidAttention(nn.Module):
             return F.interpolate(x_nchw, scale_factor=scale, mode="bicubic")
         size = [max(1, math.floor(length * scale)) for length in x_nchw.shape[2:]]
         return F.interpolate(x_nchw, size, mode="bicubic")
-
-
-def _unfold(x_nchw: Tensor) -> Tensor:
-    return F.unfold(x_nchw, _PATCH, padding=1).transpose(1, 2)

@@ -13,6 +13,7 @@ from attnzoo_vision.ops import (
     convolution,
     deformable,
     grid_sample,
+    patches,
     plane_conv,
     pooling,
     query_blocks,
@@ -193,6 +194,12 @@ def test_maps_read_at_points(layout, mode, padding_mode):
     assert_same(lambda x, g: grid_sample.grid_sample(x, g, mode, padding_mode, align_corners=True), image(layout), grid)
 
 
+@LAYOUTS
+def test_patches_of_maps(layout):
+    assert_same(lambda x: patches.unfold(x, 3).contiguous(), image(layout))
+    assert_same(lambda x: patches.fold(x, [5, 6], 3), torch.randn(2, 30, 18))
+
+
 def test_several_maps_read_at_points():
     sizes = [(4, 3), (2, 2)]
     tensors = (torch.randn(2, 16, 2, 3), torch.rand(2, 5, 2, 2, 3, 2), torch.rand(2, 5, 2, 2, 3))
@@ -343,6 +350,8 @@ OPERATORS = {
             True,
         ),
     ),
+    "unfold": (patches._operator, lambda: (image(torch.channels_last).requires_grad_(), 3)),
+    "fold": (patches._fold_operator, lambda: (torch.randn(2, 18, 30, requires_grad=True), [5, 6], 3)),
     "turn pairs": (deformable._turn_operator, lambda: (torch.randn(2, 3, 4, 5, 2, requires_grad=True), [0, 2, 3, 1])),
     "max pool": (
         window_pooling._max_operator,
