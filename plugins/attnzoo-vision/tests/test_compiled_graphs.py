@@ -1,4 +1,4 @@
-"""No block leaves a compiler for a CPU what it makes slow in training.
+"""No block leaves convolutions and windows to a compiler for a CPU, which makes them slow in training.
 
 One convolution in a graph turns all its maps to channels-last; the gradients of windows are gathered number by number.
 """
@@ -19,7 +19,7 @@ SLOW = ("aten.convolution", "aten.avg_pool2d", "aten.max_pool2d_with_indices")
 
 
 @pytest.mark.parametrize("subject", subjects_of(attnzoo.default_registry(), plugin="vision"), ids=lambda s: s.id)
-def test_nothing_slow_is_left_to_the_compiler(subject):
+def test_no_convolution_or_window_is_left_to_the_compiler(subject):
     left = []
 
     def note(graph, _inputs):

@@ -11,6 +11,7 @@ from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly, settled
 from attnzoo_vision.ops.grid_sample import grid_sample
 
 Sizes = Sequence[Sequence[int]]
+_IN_ORDER = torch.contiguous_format
 
 
 def level_sizes(block: str, level_shapes: Tensor | Sizes | None, positions: int) -> list[tuple[int, int]]:
@@ -41,7 +42,7 @@ def sample_levels(value_nsgd: Tensor, sizes: Sizes, place_nlgvp2: Tensor, weight
     samples, _, heads = weight_nlgvp.shape[:3]
     maps = value_nsgd.permute(0, 2, 3, 1).split([height * width for height, width in sizes], dim=3)
     # queries side by side, which the sums over the few places of each can be taken along
-    grids = _grids(place_nlgvp2.to(value_nsgd.dtype)).unbind(2)
+    grids = _grids(place_nlgvp2).to(value_nsgd.dtype).unbind(2)
     weights = settled(weight_nlgvp.permute(0, 2, 3, 4, 1)).unbind(2)
     total: Tensor | None = None
     for size, map_ngds, grid_ngpl2, weight_ngpl in zip(sizes, maps, grids, weights, strict=True):
@@ -58,15 +59,15 @@ def _grids(place_nlgvp2: Tensor) -> Tensor:
     """Return the places ``(N, G, V, P, L, 2)``, -1 and 1 at the borders."""
     turn = _turn_operator if compiled_for_cpu(place_nlgvp2) else _turn
     turned = turn(place_nlgvp2, [0, 2, 3, 4, 1])
-    return torch.add(turned.new_tensor(-1.0), turned, alpha=2)  # in one pass
+    return torch.add(turned.new_full((), -1.0), turned, alpha=2)  # in one pass
 
 
 def _turn(pairs: Tensor, order: list[int]) -> Tensor:
     """Return a copy in order of memory, all axes but the last in another order."""
     pairs = pairs.contiguous()
     if runs_plainly() and _are_complex(pairs):  # pairs are copied more quickly than numbers
-        return torch.view_as_real(torch.view_as_complex(pairs).permute(order).contiguous())
-    return pairs.permute(*order, len(order)).contiguous()
+        return torch.view_as_real(torch.view_as_complex(pairs).permute(order).clone(memory_format=_IN_ORDER))
+    return pairs.permute(*order, len(order)).clone(memory_format=_IN_ORDER)
 
 
 def _are_complex(pairs: Tensor) -> bool:

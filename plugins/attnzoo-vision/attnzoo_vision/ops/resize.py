@@ -44,9 +44,13 @@ def _resized(x_nchw: Tensor, size: list[int], mode: str, align_corners: bool) ->
     return y_nchw
 
 
-# fake tensors tell shape and layout by the same calls
 _operator = torch.library.custom_op("attnzoo_vision::resize", _resized, mutates_args=())
-_operator.register_fake(_resized)
+
+
+@_operator.register_fake
+def _resized_like(x_nchw: Tensor, size: list[int], _mode: str, align_corners: bool) -> Tensor:
+    """Return what tells shape and layout; torch's own form of ``nearest`` does not for an empty batch."""
+    return _resized(x_nchw, size, "bilinear", align_corners)
 
 
 @torch.library.custom_op("attnzoo_vision::resize_backward", mutates_args=())

@@ -129,4 +129,4 @@ class MSDeformAttn(nn.Module):
 
     def _at_points(self, reference_nlv2: Tensor) -> Tensor:
         """Return ``(N, L, 1, V * P * 2)``, for each point: sums of long rows are quicker than those of pairs."""
-        return reference_nlv2.unsqueeze(3).expand(-1, -1, -1, self.num_points, -1).flatten(2).unsqueeze(2)
+        return reference_nlv2.unsqueeze(3).expand(-1, -1, self.num_levels, self.num_points, -1).flatten(2).unsqueeze(2)

@@ -95,14 +95,14 @@ class AttentionGate(nn.Module):
             weight_n1hw = logits_n1hw.flatten(2).softmax(-1).view(logits_n1hw.shape)
         else:
             weight_n1hw = torch.sigmoid(logits_n1hw)
-        return self._resize(settled(weight_n1hw), x_nchw.shape[2:])  # a compiler would form it for every channel
+        return settled(self._resize(weight_n1hw, x_nchw.shape[2:]))  # a compiler would form it for every channel
 
     def _resize(self, x_nchw: Tensor, size: torch.Size) -> Tensor:
         if x_nchw.shape[2:] == size:
             return x_nchw
         if len(size) == 2:
             return resize(x_nchw, size, align_corners=self.align_corners)
-        return settled(F.interpolate(x_nchw, list(size), mode="trilinear", align_corners=self.align_corners))
+        return F.interpolate(x_nchw, list(size), mode="trilinear", align_corners=self.align_corners)
 
 
 def _check(stride: int | list[int] | tuple[int, ...], spatial_dims: int, mode: str) -> tuple[int, ...]:

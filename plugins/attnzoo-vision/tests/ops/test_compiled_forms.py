@@ -52,13 +52,18 @@ def assert_same(function, *inputs: Tensor) -> None:
     inputs = [t.detach().requires_grad_(t.is_floating_point()) for t in inputs]
     expected, output = function(*inputs), compiled(function)(*inputs)
     torch.testing.assert_close(output, expected)
-    assert output.stride() == expected.stride()
+    assert strides(output) == strides(expected)
     grad = torch.randn_like(expected)
     grads = (torch.autograd.grad(y, inputs, grad) for y in (output, expected))
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs)
     with torch.no_grad():
         torch.testing.assert_close(compiled(function)(*inputs), expected.detach())
+
+
+def strides(x: Tensor) -> list[int]:
+    """Return the strides of all axes but those of one element, which have any."""
+    return [stride for stride, size in zip(x.stride(), x.shape, strict=True) if size > 1]
 
 
 def image(layout: torch.memory_format, channels: int = 8, size: tuple[int, int] = (5, 6)) -> Tensor:
@@ -68,6 +73,19 @@ def image(layout: torch.memory_format, channels: int = 8, size: tuple[int, int] 
 @LAYOUTS
 def test_pixel_means(layout):
     assert_same(global_mean, image(layout))
+
+
+@LAYOUTS
+def test_pixel_maxima(layout):
+    assert_same(pooling.global_max, image(layout))
+
+
+def test_large_channels_last_maps_are_pooled_as_small_ones(monkeypatch):
+    x = image(torch.channels_last)
+    small = [form(x) for form in (global_mean, pooling.square_sum)]
+    for bound in ("_CACHED", "_SQUARED"):
+        monkeypatch.setattr(pooling, bound, 0)
+    torch.testing.assert_close([form(x) for form in (global_mean, pooling.square_sum)], small)
 
 
 @LAYOUTS
@@ -200,9 +218,10 @@ def test_patches_of_maps(layout):
     assert_same(lambda x: patches.fold(x, [5, 6], 3), torch.randn(2, 30, 18))
 
 
-def test_several_maps_read_at_points():
+@pytest.mark.parametrize("queries", [5, 1])
+def test_several_maps_read_at_points(queries):
     sizes = [(4, 3), (2, 2)]
-    tensors = (torch.randn(2, 16, 2, 3), torch.rand(2, 5, 2, 2, 3, 2), torch.rand(2, 5, 2, 2, 3))
+    tensors = (torch.randn(2, 16, 2, 3), torch.rand(2, queries, 2, 2, 3, 2), torch.rand(2, queries, 2, 2, 3))
     assert_same(lambda value, place, weight: deformable.sample_levels(value, sizes, place, weight), *tensors)
 
 
@@ -218,6 +237,7 @@ def test_resized_maps(layout, options, size):
     x = image(layout)
     torch.testing.assert_close(compiled(resized)(x), F.interpolate(x, size, mode=mode, align_corners=corners))
     assert_same(resized, x)
+    assert compiled(resized)(x[:0].requires_grad_()).shape == (0, 8, *size)
 
 
 @LAYOUTS
@@ -352,14 +372,19 @@ OPERATORS = {
     ),
     "unfold": (patches._operator, lambda: (image(torch.channels_last).requires_grad_(), 3)),
     "fold": (patches._fold_operator, lambda: (torch.randn(2, 18, 30, requires_grad=True), [5, 6], 3)),
+    "turn pairs of one query": (
+        deformable._turn_operator,
+        lambda: (torch.randn(2, 1, 4, 5, 2, requires_grad=True), [0, 2, 3, 1]),
+    ),
+    "global max": (pooling._max_operator, lambda: (image(torch.channels_last),)),
     "turn pairs": (deformable._turn_operator, lambda: (torch.randn(2, 3, 4, 5, 2, requires_grad=True), [0, 2, 3, 1])),
     "max pool": (
         window_pooling._max_operator,
-        lambda: (image(torch.channels_last).requires_grad_(), [3, 2], [2, 2], [1, 1], True),
+        lambda: (*window_inputs(), True),
     ),
     "avg pool": (
         window_pooling._avg_operator,
-        lambda: (image(torch.channels_last).requires_grad_(), [3, 2], [2, 2], [1, 1], True, False),
+        lambda: (*window_inputs(), True, False),
     ),
     "resize": (resize._operator, lambda: (image(torch.channels_last).requires_grad_(), [7, 3], "bilinear", True)),
     "repeat": (resize._operator, lambda: (image(torch.channels_last).requires_grad_(), [7, 3], "nearest", False)),

@@ -24,3 +24,13 @@ def test_shapes_that_do_not_sum_are_refused():
     block = MSDeformAttn(8, num_levels=1, level_shapes=[[2, 3]])
     with pytest.raises(ValueError, match=r"MSDeformAttn: level_shapes=\[\(2, 3\)\] do not sum to the 5 positions"):
         block(torch.zeros(1, 4, 8), torch.zeros(1, 4, 1, 2), torch.zeros(1, 5, 8))
+
+
+def test_a_reference_may_be_shared_by_the_levels():
+    torch.manual_seed(0)
+    block = MSDeformAttn(8, num_heads=2, num_levels=2, level_shapes=[[2, 3], [1, 2]])
+    query, value = torch.randn(2, 4, 8), torch.randn(2, 8, 8)
+    for numbers in (2, 4):
+        reference = torch.rand(2, 4, 1, numbers)
+        shared, repeated = block(query, reference, value), block(query, reference.expand(-1, -1, 2, -1), value)
+        torch.testing.assert_close(shared, repeated, rtol=0, atol=0)

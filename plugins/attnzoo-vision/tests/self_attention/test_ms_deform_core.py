@@ -24,6 +24,17 @@ def test_places_may_lie_anywhere_in_memory():
         torch.testing.assert_close(block(value, other, weight), block(value, place, weight), rtol=0, atol=0)
 
 
+def test_places_are_centred_before_they_are_rounded():
+    torch.manual_seed(0)
+    block = MSDeformCore(level_shapes=[[64, 64]])
+    value, weight = torch.randn(1, 64 * 64, 1, 8), torch.ones(1, 50, 1, 1, 1)
+    place = 0.5 + 0.02 * torch.randn(1, 50, 1, 1, 1, 2)
+    exact = block(value, place, weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        error = block(value.bfloat16(), place, weight.bfloat16()).float() - exact
+    assert error.square().mean().sqrt() < 0.01 * exact.std()
+
+
 def test_missing_shapes_are_refused():
     with pytest.raises(ValueError, match="MSDeformCore: no level_shapes; give them to the constructor or the call"):
         MSDeformCore()(torch.zeros(1, 4, 1, 1), torch.zeros(1, 1, 1, 1, 1, 2), torch.zeros(1, 1, 1, 1, 1))
