@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnzoo_vision.ops.compiling import runs_plainly, settled
 from attnzoo_vision.ops.layout import channels_last_view
+from attnzoo_vision.ops.pooling import global_max
 
 
 def mean_over(x: Tensor, dim: int | tuple[int, ...], *, keepdim: bool = False) -> Tensor:
@@ -53,7 +54,7 @@ def sum_over_width(x_nchw: Tensor) -> Tensor:
 def max_over_pixels(x_nchw: Tensor) -> Tensor:
     """Return the maximum over H and W, ``(N, C)``."""
     if not _tracked(x_nchw):
-        return x_nchw.amax((2, 3))
+        return global_max(x_nchw)
     if channels_last_view(x_nchw) is not None:  # the gradient of a pooling writes to the places alone
         return F.adaptive_max_pool2d(x_nchw, 1).flatten(1)
     return _max(x_nchw.flatten(2), 2) if x_nchw.is_contiguous() else x_nchw.amax((2, 3))

@@ -85,11 +85,11 @@ def square_sum(x_nchw: Tensor) -> Tensor:
     """
     trained = torch.is_grad_enabled() and x_nchw.requires_grad
     half = x_nchw.dtype in (torch.float16, torch.bfloat16)
-    plain = trained or half or not runs_plainly()
-    if not plain and not is_channels_last(x_nchw):
+    quick = runs_plainly() and not (trained or half)
+    if quick and not is_channels_last(x_nchw):
         norm_nc: Tensor = torch.linalg.vector_norm(x_nchw, dim=(2, 3))
         return norm_nc.square()
-    if not plain and _bytes(x_nchw) > _SQUARED:
+    if quick and _bytes(x_nchw) > _SQUARED:
         return torch.stack([(x_chw * x_chw).sum(dim=(1, 2)) for x_chw in x_nchw])
     return (x_nchw * x_nchw).sum(dim=(2, 3))
 

@@ -87,9 +87,8 @@ def _avg_backward_operator(
     count_pad: bool,
 ) -> Tensor:
     sizes = (kernel, stride, padding)
-    return in_layout_of(
-        x_nchw, _aten.avg_pool2d_backward.default(grad_nchw, x_nchw, *sizes, ceil_mode, count_pad, None)
-    )
+    grad = _aten.avg_pool2d_backward.default(grad_nchw, x_nchw, *sizes, ceil_mode, count_pad, None)
+    return in_layout_of(x_nchw, grad)
 
 
 @torch.library.custom_op("attnzoo_vision::max_pool2d_backward", mutates_args=())
@@ -103,9 +102,8 @@ def _max_backward_operator(
     ceil_mode: bool,
 ) -> Tensor:
     sizes = (kernel, stride, padding, _DILATION)
-    return in_layout_of(
-        x_nchw, _aten.max_pool2d_with_indices_backward.default(grad_nchw, x_nchw, *sizes, ceil_mode, indices)
-    )
+    grad = _aten.max_pool2d_with_indices_backward.default(grad_nchw, x_nchw, *sizes, ceil_mode, indices)
+    return in_layout_of(x_nchw, grad)
 
 
 @_avg_backward_operator.register_fake
