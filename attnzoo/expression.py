@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from attnzoo.constructed import activation, batch_norm, class_name, keyword
 from attnzoo.errors import ExpressionError, did_you_mean
 
 __all__ = ["evaluate", "names_in", "parse_signature"]
@@ -70,26 +71,6 @@ _UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.USub: operator.neg,
     ast.Not: operator.not_,
 }
-_ACTIVATIONS: Mapping[str, str] = {
-    "swish": "silu",
-    "hardswish": "hard_swish",
-    "hardsigmoid": "hard_sigmoid",
-    "leakyrelu": "leaky_relu",
-}
-
-
-def _activation(name: Any) -> Any:
-    """Return our name of an activation: ``torch.nn.Hardswish``, ``HardSwish`` and ``hard_swish`` are one.
-
-    A constructed one, ``{"call": "torch.nn.Hardswish"}``, has the name of its class.
-    """
-    if isinstance(name, Mapping) and set(name) <= {"call", "args", "kwargs"}:
-        name = name.get("call")
-    if not isinstance(name, str):
-        return name
-    folded = name.rpartition(".")[2].replace("_", "").lower()
-    return _ACTIVATIONS.get(folded, folded)
-
 
 _SCALAR_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "min": min,
@@ -106,7 +87,11 @@ _SCALAR_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "log2": math.log2,
     "len": len,
     "sum": sum,
-    "activation": _activation,
+    "activation": activation,
+    "batch_norm": batch_norm,
+    "class_name": class_name,
+    "keyword": keyword,
+    "pair": lambda value: value if isinstance(value, list | tuple) else [value, value],
 }
 
 

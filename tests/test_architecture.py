@@ -14,7 +14,8 @@ PLUGINS = {p.name: p for p in (ROOT / "plugins").iterdir() if (p / "pyproject.to
 # Lower layers first: a module may import, when it is itself imported, only from its own layer or a lower one.
 LAYERS = [
     {"errors"},
-    {"yaml_reader", "expression", "hookspecs"},
+    {"yaml_reader", "constructed", "hookspecs"},
+    {"expression"},
     {"card_checks", "shape"},
     {"card"},
     {"project"},

@@ -82,6 +82,16 @@ def test_a_block_without_float64_keeps_its_result():
     assert without_rounding([over], lambda: 1 / 0) == [over]
 
 
+def test_a_whole_state_after_the_step_is_told_by_its_prefix(tmp_path):
+    before = {"state.bn.weight": torch.ones(2), "state.bn.running_mean": torch.zeros(2)}
+    later = {key.replace("state.", "state.after."): tensor + 1 for key, tensor in before.items()}
+    path = tmp_path / "block--reference--a.safetensors"
+    save_file({"output": torch.zeros(1), **before, **later}, path, metadata={"constructor": "{}"})
+    golden = read_golden(path)
+    assert set(golden.groups["state"]) == {"bn.weight", "bn.running_mean"}
+    assert golden.after["bn.running_mean"].sum() == 2
+
+
 @pytest.mark.parametrize(
     "prefix", ["state_after", "after", "output.state", "output.after", "state.after", "buffer_after"]
 )

@@ -16,6 +16,7 @@ from attnzoo.weights.tensors import read_tensors
 __all__ = ["GoldenFile", "read_golden"]
 
 _GROUPS = ("input", "output", "cotangent", "grad_input", "state", "map")
+_LATER = ("after", "post", "later", "updated")
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,16 @@ def read_golden(path: Path | str) -> GoldenFile:
 
 
 def _later(state: Iterable[str]) -> set[str]:
-    """Return the keys like ``after.bn.running_mean`` among those of ``state.``: one prefix, before buffers also there.
+    """Return the keys like ``after.bn.running_mean`` among those of ``state.``: one prefix, before keys also there.
 
-    A submodule with the same names is told apart by its parameters.
+    A submodule with the same names is told apart by its parameters, unless the prefix says that it is no submodule.
     """
     state = set(state)
     for prefix in {key.partition(".")[0] for key in state}:
         keys = {key for key in state if key.startswith(f"{prefix}.")}
         rest = {key.partition(".")[2] for key in keys}
-        if keys and rest <= state - keys and not any(key.endswith(("weight", "bias")) for key in keys):
+        told = any(word in prefix for word in _LATER)
+        if keys and rest <= state - keys and (told or not any(key.endswith(("weight", "bias")) for key in keys)):
             return keys
     return set()
 

@@ -123,7 +123,10 @@ def _check(channels: int, middle: int, stride: int, attention: str, projection: 
     if not projection and (stride != 1 or channels != 4 * middle):
         message = f"GSoPBlock: projection=False needs stride=1 and channels={4 * middle}, found {stride} and {channels}"
         message += f" with hidden_channels={middle}"
-    elif attention == "concat" and (middle % 16 or middle > 512):
-        message = f"GSoPBlock: attention='concat' needs hidden_channels up to 512 and divisible by 16, found {middle}"
+    elif attention == "concat" and (not 16 <= middle <= 512 or 4 * middle % (middle // 16)):
+        message = (
+            "GSoPBlock: attention='concat' needs hidden_channels of 16 to 512 such that their quadruple falls into"
+        )
+        message += f" hidden_channels // 16 groups, as that of multiples of 16 does; found {middle}"
     if message:
         raise ValueError(message)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import with_right_gradient
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.compiling import settled
 
@@ -53,7 +54,9 @@ class NAM(nn.Module):
         share_c = norm.weight.detach().abs()
         share_c = settled(share_c / share_c.sum())
         momentum = 0.0 if norm.momentum is None else norm.momentum
-        logits_nchw = F.batch_norm(
-            x_nchw, mean_c, variance_c, norm.weight * share_c, norm.bias * share_c, self.training, momentum, norm.eps
-        )
-        return torch.sigmoid(logits_nchw)
+        weight_c, bias_c = norm.weight * share_c, norm.bias * share_c
+
+        def normalised(x: Tensor) -> Tensor:
+            return F.batch_norm(x, mean_c, variance_c, weight_c, bias_c, self.training, momentum, norm.eps)
+
+        return torch.sigmoid(with_right_gradient(normalised, x_nchw))

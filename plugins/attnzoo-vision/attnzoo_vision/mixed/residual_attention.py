@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_multiple
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.convolution import convolve, convolve_through
 from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.rectify import rectify_
@@ -29,7 +29,7 @@ class ResidualAttention(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: 4 does not divide ``channels``, or ``depth`` is negative.
+        ValueError: ``channels`` is below 4, or ``depth`` is negative.
 
     Source:
         Wang et al., "Residual Attention Network for Image Classification", CVPR 2017, arXiv:1704.06904, section 3.
@@ -41,7 +41,7 @@ class ResidualAttention(nn.Module):
 
     def __init__(self, channels: int, *, depth: int = 3, extra_skips: bool = False) -> None:
         super().__init__()
-        check_multiple("ResidualAttention", 4, channels=channels)
+        check_at_least("ResidualAttention", 4, channels=channels)
         if depth < 0:
             message = f"ResidualAttention: depth={depth} is negative; the authors use 3, 2 and 1"
             raise ValueError(message)

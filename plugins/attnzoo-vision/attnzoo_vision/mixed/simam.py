@@ -20,13 +20,14 @@ class SimAM(nn.Module):
     ``d = (x - mean_hw(x))^2;  y = x * sigmoid(d / (4 (sum_hw(d) / (HW - 1) + e_lambda)) + 1/2)``
 
     Args:
-        e_lambda: Added to the variance; the larger, the nearer all weights are to sigmoid(1/2).
+        e_lambda: Added to the variance; the larger, the nearer all weights are to sigmoid(1/2). With 0, a channel of
+            one value gives NaN, as theirs does.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any C, H and W from 1 on.
 
     Raises:
-        ValueError: ``e_lambda`` is not positive.
+        ValueError: ``e_lambda`` is negative.
 
     Source:
         Yang et al., "SimAM: A Simple, Parameter-Free Attention Module for Convolutional Neural Networks", ICML 2021,
@@ -37,8 +38,8 @@ class SimAM(nn.Module):
 
     def __init__(self, *, e_lambda: float = 1e-4) -> None:
         super().__init__()
-        if e_lambda <= 0:
-            message = f"SimAM: e_lambda={e_lambda} is not positive; the authors use 1e-4 or 0.1"
+        if e_lambda < 0:
+            message = f"SimAM: e_lambda={e_lambda} is negative; the authors use 1e-4 or 0.1"
             raise ValueError(message)
         self.e_lambda = e_lambda
 

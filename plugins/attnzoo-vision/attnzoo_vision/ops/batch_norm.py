@@ -1,5 +1,6 @@
 """Batch norm that can train on a single value a channel, and that compilers for a CPU do not slow down."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -7,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.axis_pooling import mean_over
-from attnzoo_vision.ops.compiling import compiled_for_cpu
+from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly
+from attnzoo_vision.ops.layout import with_usual_strides
 
 
 class BatchNorm1d(nn.BatchNorm1d):
@@ -20,12 +22,33 @@ class BatchNorm1d(nn.BatchNorm1d):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` that takes the running statistics for a batch of one value a channel, where torch raises."""
+    """``nn.BatchNorm2d`` that takes the running statistics for a batch of one value a channel, where torch raises.
+
+    Its gradients are right for any strides; on a CPU, torch's can be wrong where the batch, H or W is 1.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input."""
-        y = _trained(self, input) if self.training else None
-        return super().forward(input) if y is None else y
+        return with_right_gradient(self._normalised, input)
+
+    def _normalised(self, x_nchw: Tensor) -> Tensor:
+        y_nchw = _trained(self, x_nchw) if self.training else None
+        return super().forward(x_nchw) if y_nchw is None else y_nchw
+
+
+def with_right_gradient(norm: Callable[[Tensor], Tensor], x_nchw: Tensor) -> Tensor:
+    """Return ``norm(x_nchw)`` with its true gradient.
+
+    Where the batch, H or W is 1, torch's batch norm for a CPU can take the strides of its input, or of the gradient
+    that it is given, for those of another memory layout, and its gradient is then wrong, though its output is not.
+    """
+    thin = x_nchw.dim() == 4 and 1 in (x_nchw.shape[0], *x_nchw.shape[2:])
+    if not thin or x_nchw.device.type != "cpu" or not torch.is_grad_enabled() or not runs_plainly():
+        return norm(x_nchw)
+    y_nchw = norm(with_usual_strides(x_nchw))
+    if y_nchw.requires_grad:
+        y_nchw.register_hook(with_usual_strides)
+    return y_nchw
 
 
 def _trained(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor | None:

@@ -28,3 +28,14 @@ def to_channels_last(x_nchw: Tensor) -> Tensor:
 def in_layout_of(like_nchw: Tensor, y_nchw: Tensor) -> Tensor:
     """Return ``y_nchw`` channels-last where ``like_nchw`` is, contiguous else."""
     return to_channels_last(y_nchw) if is_channels_last(like_nchw) else y_nchw.contiguous()
+
+
+def with_usual_strides(x_nchw: Tensor) -> Tensor:
+    """Return ``x_nchw``, contiguous or channels-last, its axes of size 1 with the strides of a new tensor.
+
+    Such a stride has no meaning, and products of matrices leave any number there.
+    """
+    n, c, h, w = x_nchw.shape
+    if is_channels_last(x_nchw):
+        return x_nchw.permute(0, 2, 3, 1).view(-1).view(n, h, w, c).permute(0, 3, 1, 2)
+    return x_nchw.contiguous().view(-1).view(n, c, h, w)

@@ -1,21 +1,25 @@
 """Pooling a map by the attention of one leading token."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from attnzoo.layers import Affine
 from attnzoo_vision.ops.pooling import global_mean
-from attnzoo_vision.ops.tokens import as_tokens
 
 
-def with_lead(x_nchw: Tensor, class_token_1c: Tensor | None) -> Tensor:
-    """Return ``(N, 1 + L, C)``: the mean of the pixels, or the class token, in front of the pixels."""
+def lead_token(x_nchw: Tensor, class_token_1c: Tensor | None) -> Tensor:
+    """Return ``(N, C)``: the mean of the pixels, or the class token."""
     if class_token_1c is None:
-        lead_n1c = global_mean(x_nchw).unsqueeze(1)
-    else:
-        lead_n1c = class_token_1c.to(x_nchw.dtype).expand(x_nchw.shape[0], 1, -1)
-    return torch.cat([lead_n1c, as_tokens(x_nchw)], dim=1)
+        return global_mean(x_nchw)
+    return class_token_1c.to(x_nchw.dtype).expand(x_nchw.shape[0], -1)
+
+
+def join_lead(lead_nc: Tensor, pixel_nlc: Tensor) -> Tensor:
+    """Return ``(N, 1 + L, C)``: the leading token in front of the pixels."""
+    return torch.cat([lead_nc.unsqueeze(1), pixel_nlc], dim=1)
 
 
 def without_lead(y_nlc: Tensor, like_nchw: Tensor) -> Tensor:
@@ -24,33 +28,38 @@ def without_lead(y_nlc: Tensor, like_nchw: Tensor) -> Tensor:
     return y
 
 
-def lead_query(tokens_nlc: Tensor, qkv: Affine, heads: int) -> Tensor:
-    """Return the query of the first token, ``(N, heads, D)``."""
-    width = len(qkv.weight) // 3
-    bias = None if qkv.bias is None else qkv.bias[:width]
-    y: Tensor = F.linear(tokens_nlc[:, 0], qkv.weight[:width], bias).unflatten(1, (heads, -1))
-    return y
+def split_projection(qkv: Affine) -> tuple[Affine, Affine, Affine]:
+    """Return the projections of queries, keys and values; slices would each write a whole weight as their gradient."""
+    biases: Any = (None, None, None) if qkv.bias is None else qkv.bias.chunk(3)
+    query, key, value = (Affine(*pair) for pair in zip(qkv.weight.chunk(3), biases, strict=True))
+    return query, key, value
 
 
-def lead_weights(tokens_nlc: Tensor, qkv: Affine, heads: int) -> Tensor:
-    """Return the weights of all tokens for the first, ``(N, heads, L)``.
+def lead_query(lead_nc: Tensor, query: Affine, heads: int) -> Tensor:
+    """Return the scaled query of the leading token, ``(N, heads, D)``."""
+    query_ngd: Tensor = F.linear(lead_nc, *query).unflatten(1, (heads, -1))
+    scaled_ngd: Tensor = query_ngd * query_ngd.shape[2] ** -0.5
+    return scaled_ngd
+
+
+def lead_weights(lead_nc: Tensor, pixel_nlc: Tensor, query: Affine, key: Affine, heads: int) -> Tensor:
+    """Return the weights of all tokens for the leading one, ``(N, heads, 1 + L)``.
 
     The query goes through the transposed projection of the keys, so that no key is ever computed.
     """
-    width = len(qkv.weight) // 3
-    query_ngd = lead_query(tokens_nlc, qkv, heads) * (width // heads) ** -0.5
-    key_gdc = qkv.weight[width : 2 * width].unflatten(0, (heads, -1))
-    logits_ngl = torch.matmul(torch.einsum("ngd,gdc->ngc", query_ngd, key_gdc), tokens_nlc.transpose(1, 2))
-    if qkv.bias is not None:  # one number for each head, without effect behind the softmax
-        bias_gd = qkv.bias[width : 2 * width].unflatten(0, (heads, -1))
-        logits_ngl = logits_ngl + (query_ngd * bias_gd).sum(dim=2, keepdim=True)
+    query_ngd = lead_query(lead_nc, query, heads)
+    through_ngc = torch.einsum("ngd,gdc->ngc", query_ngd, key.weight.unflatten(0, (heads, -1)))
+    lead_logit_ng1 = torch.matmul(through_ngc, lead_nc.unsqueeze(2))
+    logits_ngl = torch.cat([lead_logit_ng1, torch.matmul(through_ngc, pixel_nlc.transpose(1, 2))], dim=2)
+    if key.bias is not None:  # one number for each head, without effect behind the softmax
+        logits_ngl = logits_ngl + (query_ngd * key.bias.unflatten(0, (heads, -1))).sum(dim=2, keepdim=True)
     return torch.softmax(logits_ngl, dim=2)
 
 
-def lead_values(weight_ngl: Tensor, tokens_nlc: Tensor, qkv: Affine) -> Tensor:
+def lead_values(weight_ngl: Tensor, lead_nc: Tensor, pixel_nlc: Tensor, value: Affine) -> Tensor:
     """Return the weighted values ``(N, heads * D)``: the tokens are weighted first, and projected once."""
-    heads, width = weight_ngl.shape[1], len(qkv.weight) // 3
-    value_gdc = qkv.weight[2 * width :].unflatten(0, (heads, -1))
-    mixed_ngc = torch.matmul(weight_ngl, tokens_nlc)
+    lead_ng1, rest_ngl = weight_ngl.split([1, pixel_nlc.shape[1]], dim=2)
+    mixed_ngc = torch.matmul(rest_ngl, pixel_nlc) + lead_ng1 * lead_nc.unsqueeze(1)
+    value_gdc = value.weight.unflatten(0, (weight_ngl.shape[1], -1))
     y_ne = torch.einsum("ngc,gdc->ngd", mixed_ngc, value_gdc).flatten(1)
-    return y_ne if qkv.bias is None else y_ne + qkv.bias[2 * width :]
+    return y_ne if value.bias is None else y_ne + value.bias

@@ -1,5 +1,7 @@
 """Attention pooling of CLIP: one token attends to all pixels."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,8 +9,17 @@ from torch import Tensor, nn
 from attnzoo.layers import affine
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
+from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.sizes import pair
-from attnzoo_vision.ops.token_pool import lead_values, lead_weights, with_lead, without_lead
+from attnzoo_vision.ops.token_pool import (
+    join_lead,
+    lead_token,
+    lead_values,
+    lead_weights,
+    split_projection,
+    without_lead,
+)
+from attnzoo_vision.ops.tokens import as_tokens
 
 
 class AttentionPool2d(nn.Module):
@@ -25,6 +36,8 @@ class AttentionPool2d(nn.Module):
         out_channels: Numbers of the output; ``channels`` if left out; 0 leaves out the last projection.
         num_heads: Heads.
         bias: Give queries, keys and values a bias.
+        by_count: Take the positions as they are for every map of as many pixels as ``feature_size`` has, whatever its
+            sides, as the authors' code does; else they are resized for every other size.
         class_token: Learn the token that attends, instead of the mean.
         pool: Without, all tokens attend, and the map without the token is returned.
         dropout: Probability of dropping an element in front of the last projection.
@@ -52,6 +65,7 @@ class AttentionPool2d(nn.Module):
         out_channels: int | None = None,
         num_heads: int = 8,
         bias: bool = True,
+        by_count: bool = False,
         class_token: bool = False,
         pool: bool = True,
         dropout: float = 0.0,
@@ -64,6 +78,7 @@ class AttentionPool2d(nn.Module):
         check_divides(name, "num_heads", num_heads, "embed_dim", width)
         self.num_heads, self.pool = num_heads, pool
         self.feature_size = pair(feature_size)
+        self.by_count = by_count
         self.class_token = nn.Parameter(torch.zeros(1, channels)) if class_token else None
         self.position = nn.Parameter(torch.empty(1 + self.feature_size[0] * self.feature_size[1], channels))
         self.qkv = nn.Linear(channels, 3 * width, bias=bias)
@@ -82,32 +97,38 @@ class AttentionPool2d(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the pooled values."""
-        tokens_nlc = self._tokens(x_nchw)
+        lead_nc, pixel_nlc = self._tokens(x_nchw)
         if self.pool:
-            qkv = affine(self.qkv)
-            weight_ngl = lead_weights(tokens_nlc, qkv, self.num_heads)
-            y_no: Tensor = self.projection(self.dropout(lead_values(weight_ngl, tokens_nlc, qkv)))
+            query, key, value = split_projection(affine(self.qkv))
+            weight_ngl = lead_weights(lead_nc, pixel_nlc, query, key, self.num_heads)
+            y_no: Tensor = self.projection(self.dropout(lead_values(weight_ngl, lead_nc, pixel_nlc, value)))
             return y_no
-        query, key, value = project_heads(tokens_nlc, self.qkv, self.num_heads)
-        y_nle = merge_heads(attend_heads(query, key, value, scale=query.shape[3] ** -0.5))
+        query_nhle, key_nhle, value_nhle = project_heads(join_lead(lead_nc, pixel_nlc), self.qkv, self.num_heads)
+        y_nle = merge_heads(attend_heads(query_nhle, key_nhle, value_nhle, scale=query_nhle.shape[3] ** -0.5))
         y_nlo: Tensor = self.projection(self.dropout(y_nle))
         return without_lead(y_nlo, x_nchw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weights of the tokens (the pixels behind the leading one) for the attending ones."""
-        tokens_nlc = self._tokens(x_nchw)
+        lead_nc, pixel_nlc = self._tokens(x_nchw)
         if self.pool:
-            return {"pairwise": lead_weights(tokens_nlc, affine(self.qkv), self.num_heads).unsqueeze(2)}
-        query, key, _ = project_heads(tokens_nlc, self.qkv, self.num_heads)
-        return {"pairwise": attention_map(query, key, scale=query.shape[3] ** -0.5)}
+            query, key, _ = split_projection(affine(self.qkv))
+            return {"pairwise": lead_weights(lead_nc, pixel_nlc, query, key, self.num_heads).unsqueeze(2)}
+        query_nhle, key_nhle, _ = project_heads(join_lead(lead_nc, pixel_nlc), self.qkv, self.num_heads)
+        return {"pairwise": attention_map(query_nhle, key_nhle, scale=query_nhle.shape[3] ** -0.5)}
 
-    def _tokens(self, x_nchw: Tensor) -> Tensor:
-        position_lc: Tensor = self.position
+    def _tokens(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the leading token and the pixels, in the order of the map's memory, each with its position."""
         size = tuple(x_nchw.shape[2:])
-        if size != self.feature_size:
-            map_1chw = position_lc[1:].t().unflatten(1, self.feature_size).unsqueeze(0)
+        lead_1c, position_lc = self.position.split([1, len(self.position) - 1])
+        if size != self.feature_size and not (self.by_count and math.prod(size) == len(position_lc)):
+            map_1chw = position_lc.t().unflatten(1, self.feature_size).unsqueeze(0)
             if map_1chw.dtype is not torch.float64:  # half types have no such kernel
                 map_1chw = map_1chw.float()
             resized = F.interpolate(map_1chw, size=size, mode="bicubic", antialias=True, align_corners=False)
-            position_lc = torch.cat([position_lc[:1], resized.to(position_lc.dtype).flatten(2)[0].t()])
-        return with_lead(x_nchw, self.class_token) + position_lc.to(x_nchw.dtype)
+            position_lc = resized.to(position_lc.dtype).flatten(2)[0].t()
+        position_lc = position_lc.to(x_nchw.dtype)
+        lead_nc = lead_token(x_nchw, self.class_token) + lead_1c.to(x_nchw.dtype)
+        if is_channels_last(x_nchw):
+            return lead_nc, as_tokens(x_nchw) + position_lc
+        return lead_nc, (x_nchw.flatten(2) + position_lc.t().contiguous()).transpose(1, 2)

@@ -27,6 +27,7 @@ class MHSA(nn.Module):
         norm: Kind of these norms: ``layer`` or ``rms``.
         eps: Constant in the norms; left out, 1e-5 for ``layer`` and the smallest number of the type for ``rms``.
         gate: Multiply the attended values by a sigmoid gate from the token.
+        causal: Let no token attend to a later one.
         attention_dropout: Probability of dropping an attention weight.
         dropout: Probability of dropping an element of the output.
 
@@ -57,6 +58,7 @@ class MHSA(nn.Module):
         norm: Literal["layer", "rms"] = "layer",
         eps: float | None = None,
         gate: bool = False,
+        causal: bool = False,
         attention_dropout: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
@@ -69,6 +71,7 @@ class MHSA(nn.Module):
         width = embed_dim // num_heads if head_dim is None else head_dim
         inner = num_heads * width
         self.num_heads, self.scale, self.attention_dropout = num_heads, width**-0.5, attention_dropout
+        self.causal = causal
         self.qkv = nn.Linear(embed_dim, 3 * inner, bias=bias)
         self.query_norm = _norm(norm, width, eps) if qk_norm else nn.Identity()
         self.key_norm = _norm(norm, width, eps) if qk_norm else nn.Identity()
@@ -82,7 +85,7 @@ class MHSA(nn.Module):
         query_ngld, key_ngld, value_ngld = self._heads(x_nlc)
         dropout = self.attention_dropout if self.training else 0.0
         y_ngld = attend_heads(
-            query_ngld, key_ngld, value_ngld, scale=self.scale, bias=_broadcast(mask), dropout=dropout
+            query_ngld, key_ngld, value_ngld, scale=self.scale, bias=self._bias(x_nlc, mask), dropout=dropout
         )
         y_nle = self.value_norm(merge_heads(y_ngld))
         if self.gate is not None:
@@ -93,19 +96,25 @@ class MHSA(nn.Module):
     def attention(self, x_nlc: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``pairwise``, the weight of every token (column) for every token (row) in each head."""
         query_ngld, key_ngld, _ = self._heads(x_nlc)
-        bias = _broadcast(mask)
+        bias = self._bias(x_nlc, mask)
         if bias is not None and bias.dtype == torch.bool:
             bias = torch.zeros_like(bias, dtype=query_ngld.dtype).masked_fill(~bias, float("-inf"))
         return {"pairwise": attention_map(query_ngld, key_ngld, scale=self.scale, bias=bias)}
 
+    def _bias(self, x_nlc: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Return the mask, one for all heads with its missing axis, and without later tokens if ``causal``."""
+        if mask is not None and mask.dim() == 3:
+            mask = mask.unsqueeze(1)
+        if not self.causal:
+            return mask
+        earlier_ll = torch.ones(x_nlc.shape[1], x_nlc.shape[1], dtype=torch.bool, device=x_nlc.device).tril()
+        if mask is None or mask.dtype == torch.bool:
+            return earlier_ll if mask is None else mask & earlier_ll
+        return mask.masked_fill(~earlier_ll, float("-inf"))
+
     def _heads(self, x_nlc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value = project_heads(x_nlc, self.qkv, self.num_heads)
         return self.query_norm(query), self.key_norm(key), value
-
-
-def _broadcast(mask: Tensor | None) -> Tensor | None:
-    """Give a mask for all samples and heads, or for all heads, its missing axes: ``(L, L)`` or ``(N, L, L)``."""
-    return mask.unsqueeze(1) if mask is not None and mask.dim() == 3 else mask
 
 
 def _norm(kind: str, width: int, eps: float | None) -> nn.Module:

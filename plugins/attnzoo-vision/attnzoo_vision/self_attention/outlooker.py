@@ -25,6 +25,7 @@ class Outlooker(nn.Module):
         scale: Factor of the logits; ``(embed_dim // num_heads) ** -0.5`` if left out.
         attention_dropout: Probability of dropping an attention weight.
         drop_path: Probability of dropping a whole residual branch of a sample.
+        eps: Constant in the layer norms.
         activation: What follows the first layer of the MLP, where the formula says gelu.
 
     Shape:
@@ -52,6 +53,7 @@ class Outlooker(nn.Module):
         scale: float | None = None,
         attention_dropout: float = 0.0,
         drop_path: float = 0.0,
+        eps: float = 1e-5,
         activation: Activation = "gelu",
     ) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ class Outlooker(nn.Module):
         check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         self.drop_path = drop_path
         self.activation = get_activation(name, activation)
-        self.norm1 = nn.LayerNorm(embed_dim)
+        self.norm1 = nn.LayerNorm(embed_dim, eps=eps)
         self.outlook = OutlookAttention(
             embed_dim,
             num_heads=num_heads,
@@ -72,9 +74,10 @@ class Outlooker(nn.Module):
             scale=scale,
             attention_dropout=attention_dropout,
         )
-        self.norm2 = nn.LayerNorm(embed_dim)
-        self.expand = nn.Linear(embed_dim, int(embed_dim * mlp_ratio))
-        self.contract = nn.Linear(int(embed_dim * mlp_ratio), embed_dim)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=eps)
+        hidden = int(embed_dim * mlp_ratio) or embed_dim
+        self.expand = nn.Linear(embed_dim, hidden)
+        self.contract = nn.Linear(hidden, embed_dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -7,7 +7,15 @@ from attnzoo.layers import Affine, affine
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads, split_heads
 from attnzoo_vision.ops.sizes import pair
-from attnzoo_vision.ops.token_pool import lead_query, lead_values, with_lead, without_lead
+from attnzoo_vision.ops.token_pool import (
+    join_lead,
+    lead_query,
+    lead_token,
+    lead_values,
+    split_projection,
+    without_lead,
+)
+from attnzoo_vision.ops.tokens import as_tokens, project
 
 
 class RotAttentionPool2d(nn.Module):
@@ -73,45 +81,50 @@ class RotAttentionPool2d(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the pooled values."""
-        tokens_nlc = with_lead(x_nchw, self.class_token)
+        lead_nc = lead_token(x_nchw, self.class_token)
         if self.pool:
-            qkv = affine(self.qkv)
-            y_ne = lead_values(self._lead_weights(tokens_nlc, qkv, x_nchw), tokens_nlc, qkv)
-            y_no: Tensor = self.projection(self.dropout(y_ne))
+            query, key, value = split_projection(affine(self.qkv))
+            weight_ngl = self._lead_weights(lead_nc, x_nchw, query, key)
+            y_no: Tensor = self.projection(self.dropout(lead_values(weight_ngl, lead_nc, as_tokens(x_nchw), value)))
             return y_no
-        query, key, value = self._heads(tokens_nlc, x_nchw)
-        y_nle = merge_heads(attend_heads(query, key, value, scale=self.scale))
+        query_ngld, key_ngld, value_ngld = self._heads(lead_nc, x_nchw)
+        y_nle = merge_heads(attend_heads(query_ngld, key_ngld, value_ngld, scale=self.scale))
         y_nlo: Tensor = self.projection(self.dropout(y_nle))
         return without_lead(y_nlo, x_nchw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weights of the tokens (the pixels behind the leading one) for the attending ones."""
-        tokens_nlc = with_lead(x_nchw, self.class_token)
+        lead_nc = lead_token(x_nchw, self.class_token)
         if self.pool:
-            return {"pairwise": self._lead_weights(tokens_nlc, affine(self.qkv), x_nchw).unsqueeze(2)}
-        query, key, _ = self._heads(tokens_nlc, x_nchw)
-        return {"pairwise": attention_map(query, key, scale=self.scale)}
+            query, key, _ = split_projection(affine(self.qkv))
+            return {"pairwise": self._lead_weights(lead_nc, x_nchw, query, key).unsqueeze(2)}
+        query_ngld, key_ngld, _ = self._heads(lead_nc, x_nchw)
+        return {"pairwise": attention_map(query_ngld, key_ngld, scale=self.scale)}
 
-    def _lead_weights(self, tokens_nlc: Tensor, qkv: Affine, x_nchw: Tensor) -> Tensor:
-        width = len(qkv.weight) // 3
-        bias = None if qkv.bias is None else qkv.bias[width : 2 * width]
-        key_nle = nn.functional.linear(tokens_nlc, qkv.weight[width : 2 * width], bias)
-        key_ngld = self._rotated(split_heads(key_nle, self.num_heads), x_nchw)
-        query_ngd = lead_query(tokens_nlc, qkv, self.num_heads) * self.scale
-        return torch.softmax(torch.matmul(key_ngld, query_ngd.unsqueeze(3)).squeeze(3), dim=2)
+    def _lead_weights(self, lead_nc: Tensor, x_nchw: Tensor, query: Affine, key: Affine) -> Tensor:
+        query_ngd = lead_query(lead_nc, query, self.num_heads)
+        lead_key_ngd = nn.functional.linear(lead_nc, *key).unflatten(1, (self.num_heads, -1))
+        key_ngld = self._rotated(split_heads(project(x_nchw, *key), self.num_heads), x_nchw)
+        lead_logit_ng1 = (lead_key_ngd * query_ngd).sum(dim=2, keepdim=True)
+        logits_ngl = torch.matmul(key_ngld, query_ngd.unsqueeze(3)).squeeze(3)
+        return torch.softmax(torch.cat([lead_logit_ng1, logits_ngl], dim=2), dim=2)
 
-    def _heads(self, tokens_nlc: Tensor, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, lead_nc: Tensor, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tokens_nlc = join_lead(lead_nc, as_tokens(x_nchw))
         query, key, value = project_heads(tokens_nlc, self.qkv, self.num_heads)
-        return self._rotated(query, x_nchw), self._rotated(key, x_nchw), value
+        return self._behind_lead(query, x_nchw), self._behind_lead(key, x_nchw), value
 
-    def _rotated(self, token_ngld: Tensor, x_nchw: Tensor) -> Tensor:
-        """Turn neighbouring pairs of numbers of all tokens but the first by the angles of their pixels."""
-        angle_lf = self._angles(x_nchw.shape[2], x_nchw.shape[3], token_ngld)
-        cosine_lf, sine_lf = angle_lf.cos().to(token_ngld.dtype), angle_lf.sin().to(token_ngld.dtype)
-        lead_ng1d, pixel_ngld = token_ngld[:, :, :1], token_ngld[:, :, 1:]
+    def _behind_lead(self, token_ngld: Tensor, x_nchw: Tensor) -> Tensor:
+        """Turn all tokens but the first."""
+        return torch.cat([token_ngld[:, :, :1], self._rotated(token_ngld[:, :, 1:], x_nchw)], dim=2)
+
+    def _rotated(self, pixel_ngld: Tensor, x_nchw: Tensor) -> Tensor:
+        """Turn neighbouring pairs of numbers by the angles of their pixels."""
+        angle_lf = self._angles(x_nchw.shape[2], x_nchw.shape[3], pixel_ngld)
+        cosine_lf, sine_lf = angle_lf.cos().to(pixel_ngld.dtype), angle_lf.sin().to(pixel_ngld.dtype)
         even, odd = pixel_ngld[..., 0::2], pixel_ngld[..., 1::2]
         turned = torch.stack([even * cosine_lf - odd * sine_lf, odd * cosine_lf + even * sine_lf], dim=4)
-        return torch.cat([lead_ng1d, turned.flatten(3)], dim=2)
+        return turned.flatten(3)
 
     def _angles(self, height: int, width: int, like_ngld: Tensor) -> Tensor:
         """Return ``(H * W, D / 2)``: the angles by the row, then those by the column."""

@@ -35,6 +35,7 @@ class SwinBlock(nn.Module):
         attention_dropout: Probability of dropping an attention weight.
         dropout: Probability of dropping an element of the attended or transformed tokens.
         drop_path: Probability of dropping a whole residual branch of a sample.
+        eps: Constant in the layer norms.
         activation: What follows the first layer of the MLP, where the formula says gelu.
 
     Shape:
@@ -64,6 +65,7 @@ class SwinBlock(nn.Module):
         attention_dropout: float = 0.0,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        eps: float = 1e-5,
         activation: Activation = "gelu",
     ) -> None:
         super().__init__()
@@ -71,7 +73,7 @@ class SwinBlock(nn.Module):
         self.window_size, self.shift = pair(window_size), pair(shift)
         self.drop_path = drop_path
         self.activation = get_activation("SwinBlock", activation)
-        self.norm1 = nn.LayerNorm(embed_dim)
+        self.norm1 = nn.LayerNorm(embed_dim, eps=eps)
         self.attend = SwinWindowAttention(
             embed_dim,
             list(self.window_size),
@@ -82,9 +84,10 @@ class SwinBlock(nn.Module):
             attention_dropout=attention_dropout,
             dropout=dropout,
         )
-        self.norm2 = nn.LayerNorm(embed_dim)
-        self.expand = nn.Linear(embed_dim, int(embed_dim * mlp_ratio))
-        self.contract = nn.Linear(int(embed_dim * mlp_ratio), embed_dim)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=eps)
+        hidden = int(embed_dim * mlp_ratio) or embed_dim
+        self.expand = nn.Linear(embed_dim, hidden)
+        self.contract = nn.Linear(hidden, embed_dim)
         self.dropout = nn.Dropout(dropout)
         self.reset_parameters()
 

@@ -23,8 +23,8 @@ class STN(nn.Module):
     Args:
         channels: Channels of the input.
         input_size: Height and width of the input in pixels, for the published network without padding, whose first
-            linear layer fits this size alone. None pads the convolutions and averages their result to 3 by 3 cells,
-            so that every size can be given.
+            linear layer fits sizes that leave as many cells alone. None pads the convolutions and averages their
+            result to 3 by 3 cells, so that every size can be given.
         conv_channels: Channels of the two convolutions, with kernels of 7 and 5 pixels.
         hidden_channels: Hidden units of the two linear layers.
         output_size: Height and width of the output in pixels; None means those of the input.
@@ -35,7 +35,7 @@ class STN(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, output_size[0], output_size[1])``; any H and W from 1 on if ``input_size`` is None.
 
     Raises:
-        ValueError: ``input_size`` is below 18 by 18 or the input has another one, a list has not two numbers,
+        ValueError: ``input_size`` is below 18 by 18 or the input does not fit it, a list has not two numbers,
             or another argument is out of its range.
 
     Source:
@@ -67,8 +67,8 @@ class STN(nn.Module):
         same = self.input_size is None
         self.conv1 = nn.Conv2d(channels, first, 7, padding=3 if same else 0)
         self.conv2 = nn.Conv2d(first, second, 5, padding=2 if same else 0)
-        height, width = self._cells()
-        self.hidden = nn.Linear(second * height * width, hidden_channels)
+        cells = _ANY_SIZE_POOL**2 if self.input_size is None else _cells(*self.input_size)
+        self.hidden = nn.Linear(second * cells, hidden_channels)
         self.theta = nn.Linear(hidden_channels, 6)
         self.reset_parameters()
 
@@ -95,7 +95,7 @@ class STN(nn.Module):
 
     def _features(self, x_nchw: Tensor) -> Tensor:
         same = self.input_size is None
-        if not same and tuple(x_nchw.shape[2:]) != self.input_size:
+        if self.input_size and _cells(*x_nchw.shape[2:]) != _cells(*self.input_size):
             message = f"STN: input of {tuple(x_nchw.shape[2:])} pixels, expected input_size={self.input_size}"
             raise ValueError(message)
         for conv in (self.conv1, self.conv2):
@@ -104,11 +104,11 @@ class STN(nn.Module):
             x_nchw = adaptive_mean(x_nchw, _ANY_SIZE_POOL, _ANY_SIZE_POOL)
         return x_nchw.flatten(1)
 
-    def _cells(self) -> tuple[int, int]:
-        if self.input_size is None:
-            return _ANY_SIZE_POOL, _ANY_SIZE_POOL
-        height, width = (((size - 6) // 2 - 4) // 2 for size in self.input_size)
-        return height, width
+
+def _cells(height: int, width: int) -> int:
+    """Return how many cells the convolutions without padding leave."""
+    down, across = (max(((size - 6) // 2 - 4) // 2, 0) for size in (height, width))
+    return down * across
 
 
 def _pair(name: str, value: list[int] | tuple[int, int] | None, least: int) -> tuple[int, int] | None:

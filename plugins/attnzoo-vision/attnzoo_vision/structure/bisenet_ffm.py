@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -16,14 +16,14 @@ class FeatureFusion(nn.Module):
     Args:
         channels: Channels of both inputs together.
         out_channels: Channels of the output.
-        reduction: Divisor of ``out_channels`` that gives the number of hidden units.
+        reduction: Divisor of ``out_channels`` that gives the number of hidden units, rounded down.
 
     Shape:
         ``spatial_nahw`` ``(N, A, H, W)`` and ``context_nbhw`` ``(N, B, H, W)`` with A + B = C to
         ``(N, out_channels, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``reduction`` does not divide ``out_channels``, or a number of channels is below 1.
+        ValueError: ``reduction`` leaves no hidden unit, or a number of channels is below 1.
 
     Source:
         Yu et al., "BiSeNet: Bilateral Segmentation Network for Real-time Semantic Segmentation", ECCV 2018,
@@ -35,7 +35,8 @@ class FeatureFusion(nn.Module):
     def __init__(self, channels: int, out_channels: int, *, reduction: int = 1) -> None:
         super().__init__()
         check_at_least("FeatureFusion", 1, channels=channels, out_channels=out_channels)
-        check_divides("FeatureFusion", "reduction", reduction, "out_channels", out_channels)
+        check_at_least("FeatureFusion", 1, reduction=reduction)
+        check_at_most("FeatureFusion", "reduction", reduction, "out_channels", out_channels)
         self.fuse = ConvNorm(channels, out_channels, relu=True)
         self.squeeze = nn.Linear(out_channels, out_channels // reduction, bias=False)
         self.excite = nn.Linear(out_channels // reduction, out_channels, bias=False)

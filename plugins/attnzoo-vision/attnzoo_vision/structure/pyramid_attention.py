@@ -34,7 +34,7 @@ class PyramidAttention(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on, with ``exact_scale`` such that no copy is empty.
 
     Raises:
-        ValueError: ``levels`` is not in 1 to 9, or ``reduction`` leaves no channel.
+        ValueError: ``levels`` is not in 1 to 10, or ``reduction`` leaves no channel.
 
     Source:
         Mei et al., "Pyramid Attention Networks for Image Restoration", arXiv:2004.13824, eq. 4-6.
@@ -57,8 +57,8 @@ class PyramidAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least("PyramidAttention", 1, channels=channels, levels=levels, reduction=reduction)
-        if levels > 9:
-            message = f"PyramidAttention: levels={levels} is above 9, where a level has no size; use 9 or less"
+        if levels > 10:
+            message = f"PyramidAttention: levels={levels} is above 10, where a level has no size; use 10 or less"
             raise ValueError(message)
         check_at_most("PyramidAttention", "reduction", reduction, "channels", channels)
         self.scales = tuple(1 - i / 10 for i in range(levels))

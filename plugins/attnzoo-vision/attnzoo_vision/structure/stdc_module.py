@@ -17,7 +17,8 @@ class STDCModule(nn.Module):
 
     Args:
         channels: Channels of the input.
-        out_channels: Channels of the output; the chain has 1/2, 1/4, ... of them, the last width twice.
+        out_channels: The chain has 1/2, 1/4, ... of them, rounded down, the last width twice: together as many, if
+            they can be halved so often, or a few less.
         depth: Number of convolutions.
         stride: 2 halves the size: a depthwise convolution stands behind the first, and its result (``add``) or the
             averaged ``x1`` (``cat``) is concatenated.
@@ -25,11 +26,13 @@ class STDCModule(nn.Module):
             convolution.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, out_channels, ceil(H / stride), ceil(W / stride))``; any H and W from 1 on.
+        ``(N, C, H, W)`` to ``(N, O, ceil(H / stride), ceil(W / stride))``, O the widths together; any H and W from
+        1 on.
 
     Raises:
-        ValueError: ``stride`` is not 1 or 2, ``depth`` is below 2, ``out_channels`` cannot be halved ``depth - 1``
-            times, or the form ``add`` with stride 1 has ``out_channels`` other than ``channels``.
+        ValueError: ``stride`` is not 1 or 2, ``depth`` is below 2, ``out_channels`` leaves the last convolution
+            no channel, or the widths of form ``add`` do not fit: with stride 1 they are together other than
+            ``channels``, with stride 2 other than ``out_channels``.
 
     Source:
         Fan et al., "Rethinking BiSeNet For Real-time Semantic Segmentation", CVPR 2021, arXiv:2104.13188, fig. 3.
@@ -48,10 +51,10 @@ class STDCModule(nn.Module):
     ) -> None:
         super().__init__()
         _check(channels, out_channels, depth, stride, form)
+        widths = _widths(out_channels, depth)
         self.stride = stride
         self.form = form
         half = out_channels // 2
-        widths = [half, *(out_channels >> min(i + 1, depth - 1) for i in range(1, depth))]
         layers = [ConvNorm(channels, half, relu=True)]
         layers += [ConvNorm(widths[i - 1], widths[i], kernel_size=3, relu=True) for i in range(1, depth)]
         self.convs = nn.ModuleList(layers)
@@ -96,9 +99,16 @@ def _check(channels: int, out_channels: int, depth: int, stride: int, form: str)
     check_choice("STDCModule", "stride", stride, (1, 2))
     check_choice("STDCModule", "form", form, ("cat", "add"))
     message = ""
-    if out_channels % 2 ** (depth - 1):
-        message = f"STDCModule: out_channels={out_channels} is no multiple of {2 ** (depth - 1)} (depth={depth})"
-    elif form == "add" and stride == 1 and channels != out_channels:
-        message = f"STDCModule: form='add' with stride=1 needs out_channels={out_channels} equal to channels={channels}"
+    joined, wanted = sum(_widths(out_channels, depth)), channels if stride == 1 else out_channels
+    if out_channels < 2 ** (depth - 1):
+        message = f"STDCModule: out_channels={out_channels} is less than {2 ** (depth - 1)} (depth={depth})"
+    elif form == "add" and joined != wanted:
+        message = f"STDCModule: form='add' with stride={stride} joins {joined} channels (out_channels={out_channels}),"
+        message += f" expected {wanted}, to which they are added"
     if message:
         raise ValueError(message)
+
+
+def _widths(out_channels: int, depth: int) -> list[int]:
+    """Return the channels of every convolution of the chain."""
+    return [out_channels >> min(i, depth - 1) for i in range(1, depth + 1)]

@@ -42,6 +42,14 @@ def test_every_attention_of_the_bottleneck_trains(kind):
     assert all(parameter.grad is not None for parameter in block.parameters())
 
 
+def test_a_concatenation_may_round_its_groups_down():
+    block = GSoPBlock(96, hidden_channels=24, attention="concat", attention_channels=4).eval()
+    assert block.fusion.of_channel.groups == 1
+    assert block(torch.randn(2, 96, 6, 1)).shape == (2, 96, 6, 1)
+    with pytest.raises(ValueError, match="GSoPBlock: attention='concat' needs hidden_channels of 16 to 512 such that"):
+        GSoPBlock(32, hidden_channels=8, attention="concat")
+
+
 def test_a_change_of_shape_without_projection_is_refused():
     message = "^GSoPBlock: projection=False needs stride=1 and channels=64, found 2 and 64 with hidden_channels=16$"
     with pytest.raises(ValueError, match=message):

@@ -47,7 +47,7 @@ def test_without_a_kernel_only_the_channels_are_weighted() -> None:
         ({"reduction": 32}, "CBAM: reduction=32 is above channels=16; use 16 or less"),
         ({"kernel_size": 4}, "CBAM: kernel_size=4 is not a positive odd number; use 3 or 5"),
         ({"pools": ["avg", "min"]}, "CBAM: pools=['avg', 'min'] must be one or more of avg, max, lp, lse"),
-        ({"gate": "silu"}, "CBAM: gate='silu' is not known"),
+        ({"gate": "soft"}, "CBAM: gate='soft' is not known"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str) -> None:

@@ -23,9 +23,15 @@ def test_equals_the_formula_with_two_levels(extra: bool) -> None:
     torch.testing.assert_close(block(x), expected)
 
 
-def test_channels_that_four_does_not_divide_are_refused() -> None:
-    with pytest.raises(ValueError, match="ResidualAttention: channels=10 is not a multiple of 4; use 8 or 12"):
-        ResidualAttention(10)
+def test_a_width_that_four_does_not_divide_is_rounded_down() -> None:
+    block = ResidualAttention(10, depth=1)
+    assert block.first.conv2.weight.shape == (2, 2, 3, 3)
+    assert block(torch.randn(2, 10, 5, 4)).shape == (2, 10, 5, 4)
+
+
+def test_too_few_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="ResidualAttention: channels=3 is below 4; use 4 or more"):
+        ResidualAttention(3)
 
 
 def test_a_negative_depth_is_refused() -> None:

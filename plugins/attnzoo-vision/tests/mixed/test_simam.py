@@ -34,9 +34,16 @@ def test_a_single_pixel_is_scaled_by_sigmoid_of_one_half() -> None:
     torch.testing.assert_close(SimAM()(x), 2 * torch.sigmoid(torch.tensor([[[[0.5]]]])))
 
 
-def test_a_lambda_of_zero_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"SimAM: e_lambda=0 is not positive; the authors use 1e-4 or 0.1"):
-        SimAM(e_lambda=0)
+def test_a_lambda_of_zero_leaves_the_variance_alone() -> None:
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    squared = (x - x.mean((2, 3), keepdim=True)).square()
+    weight = torch.sigmoid(squared / (4 * x.var((2, 3), keepdim=True)) + 0.5)
+    torch.testing.assert_close(SimAM(e_lambda=0)(x), x * weight)
+
+
+def test_a_negative_lambda_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"SimAM: e_lambda=-1 is negative; the authors use 1e-4 or 0.1"):
+        SimAM(e_lambda=-1)
 
 
 def test_an_empty_batch_stays_empty():

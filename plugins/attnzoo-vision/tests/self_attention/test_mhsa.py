@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from attnzoo_vision.self_attention.mhsa import MHSA
@@ -24,3 +25,20 @@ def test_a_masked_key_has_no_weight():
     changed[:, 3] += 1.0
     keep = [0, 1, 2, 4]
     torch.testing.assert_close(block(changed, mask)[:, keep], block(x, mask)[:, keep])
+
+
+@pytest.mark.parametrize("mask", [None, "bool", "numbers"])
+def test_a_causal_token_attends_to_no_later_one(mask):
+    torch.manual_seed(0)
+    block, plain = MHSA(8, num_heads=2, causal=True), MHSA(8, num_heads=2)
+    plain.load_state_dict(block.state_dict())
+    x, earlier = torch.randn(2, 5, 8), torch.ones(5, 5, dtype=torch.bool).tril()
+    given = None if mask is None else torch.rand(2, 5, 5) > 0.3 if mask == "bool" else torch.randn(5, 5)
+    if given is None or given.dtype == torch.bool:
+        both = earlier if given is None else given.logical_or_(torch.eye(5, dtype=torch.bool)) & earlier
+    else:
+        both = given.masked_fill(~earlier, float("-inf"))
+    torch.testing.assert_close(block(x, given), plain(x, both))
+    pairwise = block.attention(x, given)["pairwise"]
+    torch.testing.assert_close(pairwise, plain.attention(x, both)["pairwise"])
+    assert (pairwise[..., ~earlier] == 0).all()

@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -25,8 +26,10 @@ def test_refinement_trains_on_one_sample():
     assert block.gate_norm.running_mean.abs().max() == 0
 
 
-def test_fusion_adds_the_weighted_feature():
-    block = FeatureFusion(10, 8, reduction=2).double().eval()
+@pytest.mark.parametrize("reduction", [2, 3])
+def test_fusion_adds_the_weighted_feature(reduction):
+    block = FeatureFusion(10, 8, reduction=reduction).double().eval()
+    assert block.squeeze.out_features == 8 // reduction
     s, c = torch.randn(2, 4, 5, 7).double(), torch.randn(2, 6, 5, 7).double()
     f = block.fuse(torch.cat([s, c], 1))
     gate = torch.sigmoid(block.excite(torch.relu(block.squeeze(f.mean((2, 3))))))

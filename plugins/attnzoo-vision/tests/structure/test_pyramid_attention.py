@@ -28,6 +28,6 @@ def test_the_map_sums_to_one_over_all_patches():
 
 def test_too_many_levels_are_refused():
     with pytest.raises(
-        ValueError, match=r"^PyramidAttention: levels=10 is above 9, where a level has no size; use 9 or less$"
+        ValueError, match=r"^PyramidAttention: levels=11 is above 10, where a level has no size; use 10 or less$"
     ):
-        PyramidAttention(4, levels=10)
+        PyramidAttention(4, levels=11)

@@ -25,15 +25,25 @@ def test_with_stride_2_the_first_result_is_averaged():
     torch.testing.assert_close(block(x)[:, 8:12], block.convs[1](block.down(first)))
 
 
-def test_widths_that_cannot_be_halved_are_refused():
-    with pytest.raises(ValueError, match=r"^STDCModule: out_channels=12 is no multiple of 8 \(depth=4\)$"):
-        STDCModule(12, 12)
+def test_widths_that_cannot_be_halved_are_rounded_down():
+    block = STDCModule(8, 20)
+    assert [conv.conv.out_channels for conv in block.convs] == [10, 5, 2, 2]
+    assert block(torch.randn(2, 8, 4, 5)).shape == (2, 19, 4, 5)
+    assert STDCModule(19, 20, form="add")(torch.randn(2, 19, 4, 5)).shape == (2, 19, 4, 5)
 
 
-def test_the_sum_needs_one_width():
-    message = r"^STDCModule: form='add' with stride=1 needs out_channels=16 equal to channels=12$"
+def test_a_convolution_without_channels_is_refused():
+    with pytest.raises(ValueError, match=r"^STDCModule: out_channels=7 is less than 8 \(depth=4\)$"):
+        STDCModule(12, 7)
+
+
+@pytest.mark.parametrize(("channels", "out", "stride", "wanted"), [(12, 16, 1, 12), (20, 20, 1, 20), (8, 20, 2, 20)])
+def test_the_sum_needs_one_width(channels, out, stride, wanted):
+    joined = 16 if out == 16 else 19
+    message = rf"^STDCModule: form='add' with stride={stride} joins {joined} channels \(out_channels={out}\), "
+    message += f"expected {wanted}, to which they are added$"
     with pytest.raises(ValueError, match=message):
-        STDCModule(12, 16, form="add")
+        STDCModule(channels, out, stride=stride, form="add")
 
 
 def test_the_target_is_edges_of_stride_1_or_2():

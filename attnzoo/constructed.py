@@ -1,0 +1,82 @@
+"""Layers that a constructor call takes, as golden files write them: a class, a partial of one, or an object built.
+
+``"torch.nn.SiLU"``, ``{"call": "functools.partial", "args": ["torch.nn.SiLU"], "kwargs": {"inplace": true}}`` and
+``{"call": "torch.nn.SiLU"}`` are one layer.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attnzoo.errors import ExpressionError
+
+__all__ = ["activation", "batch_norm", "class_name", "keyword"]
+
+_ACTIVATIONS: Mapping[str, str] = {
+    "swish": "silu",
+    "hardswish": "hard_swish",
+    "hardsigmoid": "hard_sigmoid",
+    "hardtanh": "hard_tanh",
+    "hardmish": "hard_mish",
+    "leakyrelu": "leaky_relu",
+    "logsigmoid": "log_sigmoid",
+    "gelutanh": "gelu_tanh",
+    "quickgelu": "quick_gelu",
+}
+_BATCH_NORM: Mapping[str, Any] = {"eps": 1e-5, "momentum": 0.1, "affine": True, "track_running_stats": True}
+
+
+def class_name(layer: Any) -> Any:
+    """Return the name of a layer's class, ``"torch.nn.SiLU"``; what is no layer stays as it is."""
+    return _opened(layer)[0]
+
+
+def keyword(layer: Any, name: str, default: Any) -> Any:
+    """Return the keyword ``name`` that a layer is built with, or ``default``."""
+    return _opened(layer)[1].get(name, default)
+
+
+def activation(layer: Any) -> Any:
+    """Return our name of an activation: ``torch.nn.Hardswish``, ``HardSwish`` and ``hard_swish`` are one.
+
+    Raises:
+        ExpressionError: It is built with arguments that our names do not have, such as another slope.
+    """
+    name, options = _opened(layer)
+    if not isinstance(name, str):
+        return name
+    folded = name.rpartition(".")[2].replace("_", "").lower()
+    options = {k: v for k, v in options.items() if k != "inplace"}
+    if folded == "gelu" and options.get("approximate") in ("tanh", "none"):
+        folded = "gelutanh" if options.pop("approximate") == "tanh" else "gelu"
+    if options:
+        message = f"activation {layer!r}, expected one without arguments"
+        raise ExpressionError(message)
+    return _ACTIVATIONS.get(folded, folded)
+
+
+def batch_norm(layer: Any) -> bool:
+    """Say whether a layer is torch's batch norm with torch's own numbers; None and an identity are none.
+
+    Raises:
+        ExpressionError: It is another layer, or built with other numbers.
+    """
+    name, options = _opened(layer)
+    folded = str(name).rpartition(".")[2].replace("_", "").lower()
+    if name is None or folded == "identity":
+        return False
+    options.pop("0", None)  # the number of channels
+    known = folded in ("batchnorm", "batchnorm2d", "syncbatchnorm")
+    if not known or any(k not in _BATCH_NORM or v != _BATCH_NORM[k] for k, v in options.items()):
+        message = f"norm {layer!r}, expected none or a batch norm with torch's defaults"
+        raise ExpressionError(message)
+    return True
+
+
+def _opened(layer: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the name of a layer's class and the arguments it is built with; those without a keyword by their place."""
+    if not isinstance(layer, Mapping) or not set(layer) <= {"call", "args", "kwargs"}:
+        return layer, {}
+    name, args, keywords = layer.get("call"), list(layer.get("args") or []), dict(layer.get("kwargs") or {})
+    if isinstance(name, str) and name.rpartition(".")[2] == "partial" and args:
+        name, *args = args
+    return name, {**{str(i): value for i, value in enumerate(args)}, **keywords}

@@ -1,0 +1,71 @@
+import pytest
+
+from attnzoo.constructed import activation, batch_norm, class_name, keyword
+from attnzoo.errors import ExpressionError
+
+
+def partial(*args, **kwargs):
+    return {"call": "functools.partial", "args": list(args), "kwargs": kwargs}
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        ("torch.nn.Hardswish", "hard_swish"),
+        ("swish", "silu"),
+        ("LogSigmoid", "log_sigmoid"),
+        (partial("torch.nn.SiLU", inplace=True), "silu"),
+        ({"call": "torch.nn.LeakyReLU"}, "leaky_relu"),
+        ({"call": "torch.nn.GELU", "kwargs": {"approximate": "tanh"}}, "gelu_tanh"),
+        (partial("torch.nn.GELU", approximate="none"), "gelu"),
+        (None, None),
+    ],
+)
+def test_an_activation_has_our_name(layer, name):
+    assert activation(layer) == name
+
+
+@pytest.mark.parametrize(
+    "layer", [partial("torch.nn.LeakyReLU", 0.2), {"call": "torch.nn.ELU", "kwargs": {"alpha": 2}}]
+)
+def test_an_activation_with_numbers_of_its_own_is_refused(layer):
+    with pytest.raises(ExpressionError, match="expected one without arguments"):
+        activation(layer)
+
+
+@pytest.mark.parametrize(
+    ("layer", "has"),
+    [
+        (None, False),
+        ("torch.nn.Identity", False),
+        ("torch.nn.BatchNorm2d", True),
+        ("batch_norm", True),
+        (partial("torch.nn.BatchNorm2d", eps=1e-5), True),
+        ({"call": "torch.nn.BatchNorm2d", "args": [16]}, True),
+    ],
+)
+def test_a_batch_norm_is_known(layer, has):
+    assert batch_norm(layer) is has
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "torch.nn.GroupNorm",
+        partial("torch.nn.BatchNorm2d", eps=1e-3),
+        {"call": "torch.nn.BatchNorm2d", "args": [16], "kwargs": {"momentum": 0.01}},
+        {"call": "torch.nn.BatchNorm2d", "args": [16, 1e-3]},
+    ],
+)
+def test_another_norm_is_refused(layer):
+    with pytest.raises(ExpressionError, match="expected none or a batch norm with torch's defaults"):
+        batch_norm(layer)
+
+
+def test_the_class_and_its_keywords_are_told():
+    layer = partial("torch.nn.LayerNorm", eps=1e-6)
+    assert (class_name(layer), keyword(layer, "eps", 1e-5)) == ("torch.nn.LayerNorm", 1e-6)
+    assert (class_name("torch.nn.LayerNorm"), keyword("torch.nn.LayerNorm", "eps", 1e-5)) == (
+        "torch.nn.LayerNorm",
+        1e-5,
+    )
