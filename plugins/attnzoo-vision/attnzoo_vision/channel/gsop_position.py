@@ -7,6 +7,7 @@ from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.convolution import convolve
+from attnzoo_vision.ops.gram import gram
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.second_order import init_by_outputs
@@ -67,7 +68,7 @@ class GSoPPosition(nn.Module):
         feature_ndhw = self.norm(convolve(self.reduce, rectify(x_nchw)))
         feature_ndm = adaptive_mean(feature_ndhw, _SIDE, _SIDE).flatten(2)
         sum_nm = feature_ndm.sum(dim=1)
-        product_nmm = torch.bmm(feature_ndm.transpose(1, 2), feature_ndm) / _PLACES
+        product_nmm = gram(feature_ndm.transpose(1, 2)) / _PLACES
         moment_nmm = product_nmm - sum_nm[:, :, None] * sum_nm[:, None, :] / _PLACES**2
         row_nr = torch.relu(self.row_filter(self.row_norm(moment_nmm).flatten(1)))
         weight_nm: Tensor = self.expand(row_nr).sigmoid()

@@ -80,6 +80,9 @@ def max_over_width(x_nchw: Tensor) -> Tensor:
 
 def max_over_channels(x_nchw: Tensor) -> Tensor:
     """Return the maximum over C, ``(N, 1, H, W)``."""
+    view_nhwc = channels_last_view(x_nchw)
+    if view_nhwc is not None:
+        return _max(view_nhwc, 3).unsqueeze(1)
     n, c, h, w = x_nchw.shape
     if _plain(x_nchw) or not x_nchw.is_contiguous() or c < 64 or c % 8:
         return _max(x_nchw, 1).unsqueeze(1)

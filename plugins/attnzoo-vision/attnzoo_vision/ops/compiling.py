@@ -30,6 +30,11 @@ def runs_plainly() -> bool:
     return forward_ad._current_level < 0
 
 
+def may_overwrite(fresh: Tensor) -> bool:
+    """Say whether writing over ``fresh`` pays: autograd copies the gradient of a view; compilers fuse without it."""
+    return not torch.compiler.is_compiling() and not (torch.is_grad_enabled() and fresh._is_view())
+
+
 def may_specialise(x: Tensor) -> bool:
     """Say whether a form may be chosen by sizes: where the code runs plainly or is compiled for a CPU."""
     return runs_plainly() or compiled_for_cpu(x)

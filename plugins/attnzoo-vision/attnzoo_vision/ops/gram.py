@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from attnzoo_vision.ops.compiling import may_specialise
+from attnzoo_vision.ops.layout import is_channels_last
 
 
 def gram(x_ncl: Tensor) -> Tensor:
@@ -30,4 +31,7 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_ncc: Tensor) -> Tensor:
         (x_ncl,) = ctx.saved_tensors
-        return torch.bmm((grad_ncc + grad_ncc.transpose(1, 2)).to(x_ncl.dtype), x_ncl)
+        sum_ncc = (grad_ncc + grad_ncc.transpose(1, 2)).to(x_ncl.dtype)
+        if is_channels_last(x_ncl):  # the gradient lies as the map does
+            return torch.bmm(x_ncl.transpose(1, 2), sum_ncc).transpose(1, 2)
+        return torch.bmm(sum_ncc, x_ncl)

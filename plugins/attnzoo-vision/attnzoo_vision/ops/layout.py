@@ -30,6 +30,14 @@ def in_layout_of(like_nchw: Tensor, y_nchw: Tensor) -> Tensor:
     return to_channels_last(y_nchw) if is_channels_last(like_nchw) else y_nchw.contiguous()
 
 
+def interleave(a_nchw: Tensor, b_nchw: Tensor) -> Tensor:
+    """Return ``(N, 2C, H, W)``: a channel of ``a_nchw``, one of ``b_nchw``, and so on; channels-last where both are."""
+    a_nhwc, b_nhwc = channels_last_view(a_nchw), channels_last_view(b_nchw)
+    if a_nhwc is None or b_nhwc is None:
+        return torch.stack([a_nchw, b_nchw], dim=2).flatten(1, 2)
+    return torch.stack([a_nhwc, b_nhwc], dim=4).flatten(3).permute(0, 3, 1, 2)
+
+
 def with_usual_strides(x_nchw: Tensor) -> Tensor:
     """Return ``x_nchw``, contiguous or channels-last, its axes of size 1 with the strides of a new tensor.
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnzoo_vision.ops.compiling import compiled_for_cpu
+from attnzoo_vision.ops.compiling import compiled_for_cpu, may_overwrite
 
 
 def rectify(x: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def rectify(x: Tensor) -> Tensor:
 
 def rectify_(fresh: Tensor) -> Tensor:
     """Return ``relu(fresh)``, written over ``fresh`` where that is quicker."""
-    return rectify(fresh) if torch.compiler.is_compiling() else torch.relu_(fresh)
+    return torch.relu_(fresh) if may_overwrite(fresh) else rectify(fresh)
 
 
 class _Rectify(torch.autograd.Function):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from attnzoo.layers import Affine
 from attnzoo_vision.ops.pooling import global_mean
+from attnzoo_vision.ops.position_pooling import position_logits, weighted_sums
 
 
 def lead_token(x_nchw: Tensor, class_token_1c: Tensor | None) -> Tensor:
@@ -17,9 +18,9 @@ def lead_token(x_nchw: Tensor, class_token_1c: Tensor | None) -> Tensor:
     return class_token_1c.to(x_nchw.dtype).expand(x_nchw.shape[0], -1)
 
 
-def join_lead(lead_nc: Tensor, pixel_nlc: Tensor) -> Tensor:
+def join_lead(lead_nc: Tensor, pixel_ncl: Tensor) -> Tensor:
     """Return ``(N, 1 + L, C)``: the leading token in front of the pixels."""
-    return torch.cat([lead_nc.unsqueeze(1), pixel_nlc], dim=1)
+    return torch.cat([lead_nc.unsqueeze(1), pixel_ncl.transpose(1, 2)], dim=1)
 
 
 def without_lead(y_nlc: Tensor, like_nchw: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ def lead_query(lead_nc: Tensor, query: Affine, heads: int) -> Tensor:
     return scaled_ngd
 
 
-def lead_weights(lead_nc: Tensor, pixel_nlc: Tensor, query: Affine, key: Affine, heads: int) -> Tensor:
+def lead_weights(lead_nc: Tensor, pixel_ncl: Tensor, query: Affine, key: Affine, heads: int) -> Tensor:
     """Return the weights of all tokens for the leading one, ``(N, heads, 1 + L)``.
 
     The query goes through the transposed projection of the keys, so that no key is ever computed.
@@ -50,16 +51,16 @@ def lead_weights(lead_nc: Tensor, pixel_nlc: Tensor, query: Affine, key: Affine,
     query_ngd = lead_query(lead_nc, query, heads)
     through_ngc = torch.einsum("ngd,gdc->ngc", query_ngd, key.weight.unflatten(0, (heads, -1)))
     lead_logit_ng1 = torch.matmul(through_ngc, lead_nc.unsqueeze(2))
-    logits_ngl = torch.cat([lead_logit_ng1, torch.matmul(through_ngc, pixel_nlc.transpose(1, 2))], dim=2)
+    logits_ngl = torch.cat([lead_logit_ng1, position_logits(pixel_ncl, through_ngc)], dim=2)
     if key.bias is not None:  # one number for each head, without effect behind the softmax
         logits_ngl = logits_ngl + (query_ngd * key.bias.unflatten(0, (heads, -1))).sum(dim=2, keepdim=True)
     return torch.softmax(logits_ngl, dim=2)
 
 
-def lead_values(weight_ngl: Tensor, lead_nc: Tensor, pixel_nlc: Tensor, value: Affine) -> Tensor:
+def lead_values(weight_ngl: Tensor, lead_nc: Tensor, pixel_ncl: Tensor, value: Affine) -> Tensor:
     """Return the weighted values ``(N, heads * D)``: the tokens are weighted first, and projected once."""
-    lead_ng1, rest_ngl = weight_ngl.split([1, pixel_nlc.shape[1]], dim=2)
-    mixed_ngc = torch.matmul(rest_ngl, pixel_nlc) + lead_ng1 * lead_nc.unsqueeze(1)
+    lead_ng1, rest_ngl = weight_ngl.split([1, pixel_ncl.shape[2]], dim=2)
+    mixed_ngc = weighted_sums(pixel_ncl, rest_ngl) + lead_ng1 * lead_nc.unsqueeze(1)
     value_gdc = value.weight.unflatten(0, (weight_ngl.shape[1], -1))
     y_ne = torch.einsum("ngc,gdc->ngd", mixed_ngc, value_gdc).flatten(1)
     return y_ne if value.bias is None else y_ne + value.bias

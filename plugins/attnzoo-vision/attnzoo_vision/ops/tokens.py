@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnzoo_vision.ops.compiling import may_specialise
+from attnzoo_vision.ops.compiling import may_overwrite, may_specialise
 from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.window_pooling import max_pool2d
 
@@ -61,7 +61,7 @@ def tokens_to_map(y_nlc: Tensor, like_ncs: Tensor) -> Tensor:
 
 def add_shortcut(y_ncs: Tensor, x_ncs: Tensor) -> Tensor:
     """Return ``y_ncs + x_ncs``; ``y_ncs`` must be fresh and not needed by its own backward."""
-    return y_ncs.add_(x_ncs) if y_ncs.dtype == x_ncs.dtype else y_ncs + x_ncs
+    return y_ncs.add_(x_ncs) if y_ncs.dtype == x_ncs.dtype and may_overwrite(y_ncs) else y_ncs + x_ncs
 
 
 def max_pool(x_ncs: Tensor, size: int | list[int] | tuple[int, ...]) -> Tensor:

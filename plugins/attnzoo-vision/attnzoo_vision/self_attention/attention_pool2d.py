@@ -97,28 +97,28 @@ class AttentionPool2d(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the pooled values."""
-        lead_nc, pixel_nlc = self._tokens(x_nchw)
+        lead_nc, pixel_ncl = self._tokens(x_nchw)
         if self.pool:
             query, key, value = split_projection(affine(self.qkv))
-            weight_ngl = lead_weights(lead_nc, pixel_nlc, query, key, self.num_heads)
-            y_no: Tensor = self.projection(self.dropout(lead_values(weight_ngl, lead_nc, pixel_nlc, value)))
+            weight_ngl = lead_weights(lead_nc, pixel_ncl, query, key, self.num_heads)
+            y_no: Tensor = self.projection(self.dropout(lead_values(weight_ngl, lead_nc, pixel_ncl, value)))
             return y_no
-        query_nhle, key_nhle, value_nhle = project_heads(join_lead(lead_nc, pixel_nlc), self.qkv, self.num_heads)
+        query_nhle, key_nhle, value_nhle = project_heads(join_lead(lead_nc, pixel_ncl), self.qkv, self.num_heads)
         y_nle = merge_heads(attend_heads(query_nhle, key_nhle, value_nhle, scale=query_nhle.shape[3] ** -0.5))
         y_nlo: Tensor = self.projection(self.dropout(y_nle))
         return without_lead(y_nlo, x_nchw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weights of the tokens (the pixels behind the leading one) for the attending ones."""
-        lead_nc, pixel_nlc = self._tokens(x_nchw)
+        lead_nc, pixel_ncl = self._tokens(x_nchw)
         if self.pool:
             query, key, _ = split_projection(affine(self.qkv))
-            return {"pairwise": lead_weights(lead_nc, pixel_nlc, query, key, self.num_heads).unsqueeze(2)}
-        query_nhle, key_nhle, _ = project_heads(join_lead(lead_nc, pixel_nlc), self.qkv, self.num_heads)
+            return {"pairwise": lead_weights(lead_nc, pixel_ncl, query, key, self.num_heads).unsqueeze(2)}
+        query_nhle, key_nhle, _ = project_heads(join_lead(lead_nc, pixel_ncl), self.qkv, self.num_heads)
         return {"pairwise": attention_map(query_nhle, key_nhle, scale=query_nhle.shape[3] ** -0.5)}
 
     def _tokens(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the leading token and the pixels, in the order of the map's memory, each with its position."""
+        """Return the leading token, ``(N, C)``, and the pixels, ``(N, C, L)``, each with its position."""
         size = tuple(x_nchw.shape[2:])
         lead_1c, position_lc = self.position.split([1, len(self.position) - 1])
         if size != self.feature_size and not (self.by_count and math.prod(size) == len(position_lc)):
@@ -130,5 +130,5 @@ class AttentionPool2d(nn.Module):
         position_lc = position_lc.to(x_nchw.dtype)
         lead_nc = lead_token(x_nchw, self.class_token) + lead_1c.to(x_nchw.dtype)
         if is_channels_last(x_nchw):
-            return lead_nc, as_tokens(x_nchw) + position_lc
-        return lead_nc, (x_nchw.flatten(2) + position_lc.t().contiguous()).transpose(1, 2)
+            return lead_nc, (as_tokens(x_nchw) + position_lc).transpose(1, 2)
+        return lead_nc, x_nchw.flatten(2) + position_lc.t().contiguous()

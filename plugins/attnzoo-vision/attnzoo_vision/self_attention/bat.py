@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.activation import Activation, get_fresh_activation
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.layout import in_layout_of
 from attnzoo_vision.ops.tokens import add_shortcut
 
 _WIDE = 32  # rows of a block from which its small matrix is quick enough by itself
@@ -69,7 +70,7 @@ class BAT(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus the mixed map."""
         hidden_nrhw = self.activation(self.reduce(x_nchw))
-        mixed_nrhw = _mix(hidden_nrhw, *self._matrices(hidden_nrhw))
+        mixed_nrhw = in_layout_of(hidden_nrhw, _mix(hidden_nrhw, *self._matrices(hidden_nrhw)))
         y_nchw = self.activation(self.expand(self.activation(self.mix(mixed_nrhw))))
         if torch.is_grad_enabled():
             return x_nchw + F.dropout2d(y_nchw, self.dropout, self.training)

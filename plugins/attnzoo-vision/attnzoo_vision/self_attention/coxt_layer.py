@@ -1,6 +1,5 @@
 """Contextual transformer layer of CoTNeXt, in two groups."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,6 +8,7 @@ from attnzoo_vision.ops.checks import check_multiple, check_odd
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.convolution import convolve
+from attnzoo_vision.ops.layout import interleave
 
 
 class CoXtLayer(nn.Module):
@@ -61,7 +61,7 @@ class CoXtLayer(nn.Module):
 
     def _maps(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
         context_nchw = self.context(x_nchw)
-        hidden_nchw = self.embed(torch.stack([x_nchw, context_nchw], dim=2).flatten(1, 2))
+        hidden_nchw = self.embed(interleave(x_nchw, context_nchw))
         weight_nkhw = self.weight_norm(convolve(self.weight, hidden_nchw))
         y_nchw = aggregate_locally(self.value(x_nchw), weight_nkhw, self.kernel_size, 2)
         return F.silu(self.norm(y_nchw)), context_nchw

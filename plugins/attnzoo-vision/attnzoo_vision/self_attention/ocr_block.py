@@ -9,6 +9,7 @@ from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.joined_norm import scale_and_shift
 from attnzoo_vision.ops.pairwise import attend
+from attnzoo_vision.ops.position_pooling import weighted_sums
 from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.resize import resize
 from attnzoo_vision.ops.tokens import as_tokens, max_pool, project, project_back, tokens_to_map
@@ -92,7 +93,7 @@ class OCRBlock(nn.Module):
 
     def _gather(self, x_nchw: Tensor, logits_nkhw: Tensor) -> tuple[Tensor, Tensor]:
         gather_nkl = torch.softmax(self.gather_scale * logits_nkhw.flatten(2), dim=2)
-        return gather_nkl, torch.bmm(gather_nkl, as_tokens(x_nchw))
+        return gather_nkl, weighted_sums(x_nchw, gather_nkl)
 
     def _embed(self, x_nchw: Tensor, proxy_nkc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         pooled_nchw = max_pool(x_nchw, self.pool_size)

@@ -15,7 +15,7 @@ from attnzoo_vision.ops.token_pool import (
     split_projection,
     without_lead,
 )
-from attnzoo_vision.ops.tokens import as_tokens, project
+from attnzoo_vision.ops.tokens import project
 
 
 class RotAttentionPool2d(nn.Module):
@@ -85,7 +85,7 @@ class RotAttentionPool2d(nn.Module):
         if self.pool:
             query, key, value = split_projection(affine(self.qkv))
             weight_ngl = self._lead_weights(lead_nc, x_nchw, query, key)
-            y_no: Tensor = self.projection(self.dropout(lead_values(weight_ngl, lead_nc, as_tokens(x_nchw), value)))
+            y_no: Tensor = self.projection(self.dropout(lead_values(weight_ngl, lead_nc, x_nchw.flatten(2), value)))
             return y_no
         query_ngld, key_ngld, value_ngld = self._heads(lead_nc, x_nchw)
         y_nle = merge_heads(attend_heads(query_ngld, key_ngld, value_ngld, scale=self.scale))
@@ -110,7 +110,7 @@ class RotAttentionPool2d(nn.Module):
         return torch.softmax(torch.cat([lead_logit_ng1, logits_ngl], dim=2), dim=2)
 
     def _heads(self, lead_nc: Tensor, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        tokens_nlc = join_lead(lead_nc, as_tokens(x_nchw))
+        tokens_nlc = join_lead(lead_nc, x_nchw.flatten(2))
         query, key, value = project_heads(tokens_nlc, self.qkv, self.num_heads)
         return self._behind_lead(query, x_nchw), self._behind_lead(key, x_nchw), value
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo.layers import affine, join
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.position_pooling import weighted_sums
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project, project_back
 
 
@@ -76,7 +77,7 @@ class DoubleAttention(nn.Module):
         return {"gather": torch.unflatten(gather_nkl, 2, size), "distribute": torch.unflatten(distribute_nkl, 2, size)}
 
     def _few_maps(self, x_nchw: Tensor, gather_nkl: Tensor, distribute_nlk: Tensor) -> Tensor:
-        gathered_nck = torch.bmm(x_nchw.flatten(2), gather_nkl.transpose(1, 2))
+        gathered_nck = weighted_sums(x_nchw, gather_nkl).transpose(1, 2)
         weight_mc, bias_m = affine(self.feature)
         descriptor_nmk = torch.matmul(weight_mc, gathered_nck) + bias_m[:, None]
         if self.reconstruct is None:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo.layers import affine, join
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.position_pooling import weighted_sums
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project, project_back
 
 
@@ -52,7 +53,7 @@ class DoubleAttentionPositions(nn.Module):
             z_nlr = torch.bmm(distribute_nrl.transpose(1, 2), torch.bmm(gather_nrl, feature_nlr).transpose(1, 2))
             y_nchw = project_back(z_nlr, *affine(self.reconstruct), x_nchw)
             return add_shortcut(y_nchw, x_nchw)
-        gathered_ncr = torch.bmm(x_nchw.flatten(2), gather_nrl.transpose(1, 2))
+        gathered_ncr = weighted_sums(x_nchw, gather_nrl).transpose(1, 2)
         weight_rc, bias_r = affine(self.feature)
         descriptor_nrr = torch.matmul(weight_rc, gathered_ncr) + bias_r[:, None]
         weight_cr, bias_c = affine(self.reconstruct)
