@@ -159,14 +159,17 @@ class MultiHeadAttention(nn.Module):
     def _project_apart(self, query_nlc: Tensor, key_nmc: Tensor, value_nmc: Tensor) -> Heads:
         if not self.fused:
             return self.query(query_nlc), self.key(key_nmc), self.value(value_nmc)
-        width = query_nlc.shape[-1]
         weight, bias = affine(self.in_proj)
-        query_nlc = F.linear(query_nlc, weight[:width], None if bias is None else bias[:width])
-        if key_nmc is value_nmc:
-            key_nmc, value_nmc = F.linear(key_nmc, weight[width:], None if bias is None else bias[width:]).chunk(2, -1)
+        width = query_nlc.shape[-1]
+        # split, where slices would each write a whole weight as their gradient
+        sizes = [width, 2 * width] if key_nmc is value_nmc else [width, width, width]
+        weights = weight.split(sizes)
+        biases = [None] * len(sizes) if bias is None else bias.split(sizes)
+        query_nlc, key_nmc = F.linear(query_nlc, weights[0], biases[0]), F.linear(key_nmc, weights[1], biases[1])
+        if len(sizes) == 2:
+            key_nmc, value_nmc = key_nmc.chunk(2, -1)
             return query_nlc, key_nmc, value_nmc
-        weights, biases = weight[width:].chunk(2), (None, None) if bias is None else bias[width:].chunk(2)
-        return query_nlc, F.linear(key_nmc, weights[0], biases[0]), F.linear(value_nmc, weights[1], biases[1])
+        return query_nlc, key_nmc, F.linear(value_nmc, weights[2], biases[2])
 
     def _visible(
         self, query_nhld: Tensor, key_nhmd: Tensor, mask_nm: Tensor | None, attn_mask: Tensor | None
