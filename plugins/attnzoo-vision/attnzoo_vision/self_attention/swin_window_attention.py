@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 from attnzoo_vision.ops.relative import window_bias
 from attnzoo_vision.ops.sizes import pair
@@ -101,5 +102,5 @@ class SwinWindowAttention(nn.Module):
         bias_gll = window_bias(table_hwg, rows, columns).to(x_nlc.dtype)
         if bias_vll is None:
             return bias_gll.unsqueeze(0)
-        bias_vgll = bias_gll + bias_vll.to(x_nlc.dtype).unsqueeze(1)
+        bias_vgll = settled(bias_gll + bias_vll.to(x_nlc.dtype).unsqueeze(1))  # made once, not once a sample
         return bias_vgll.repeat(x_nlc.shape[0] // bias_vll.shape[0], 1, 1, 1)
