@@ -23,6 +23,7 @@ _ACTIVATIONS: Mapping[str, str] = {
     "quickgelu": "quick_gelu",
 }
 _BATCH_NORM: Mapping[str, Any] = {"eps": 1e-5, "momentum": 0.1, "affine": True, "track_running_stats": True}
+_LAYER: Mapping[str, Any] = {"elementwise_affine": True, "bias": True}
 
 
 def class_name(layer: Any) -> Any:
@@ -31,8 +32,17 @@ def class_name(layer: Any) -> Any:
 
 
 def keyword(layer: Any, name: str, default: Any) -> Any:
-    """Return the keyword ``name`` that a layer is built with, or ``default``."""
-    return _opened(layer)[1].get(name, default)
+    """Return the keyword ``name`` that a layer is built with, or ``default``.
+
+    Raises:
+        ExpressionError: It is built with other arguments too; its number of channels and torch's defaults are none.
+    """
+    options = _opened(layer)[1]
+    others = {k: v for k, v in options.items() if k not in (name, "0") and (k not in _LAYER or v != _LAYER[k])}
+    if others:
+        message = f"layer {layer!r} with {', '.join(others)}, expected no argument but {name}"
+        raise ExpressionError(message)
+    return options.get(name, default)
 
 
 def activation(layer: Any) -> Any:
@@ -45,7 +55,7 @@ def activation(layer: Any) -> Any:
     if not isinstance(name, str):
         return name
     folded = name.rpartition(".")[2].replace("_", "").lower()
-    options = {k: v for k, v in options.items() if k != "inplace"}
+    options = {k: v for k, v in options.items() if k != "inplace" and not isinstance(v, bool)}
     if folded == "gelu" and options.get("approximate") in ("tanh", "none"):
         folded = "gelutanh" if options.pop("approximate") == "tanh" else "gelu"
     if options:

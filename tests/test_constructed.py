@@ -69,3 +69,9 @@ def test_the_class_and_its_keywords_are_told():
         "torch.nn.LayerNorm",
         1e-5,
     )
+
+
+@pytest.mark.parametrize("layer", [{"call": "torch.nn.LayerNorm", "args": [16, 1e-6]}, partial("n", bias=False)])
+def test_other_arguments_of_a_layer_are_refused(layer):
+    with pytest.raises(ExpressionError, match=r"expected no argument but eps$"):
+        keyword(layer, "eps", 1e-5)

@@ -92,6 +92,17 @@ def test_a_whole_state_after_the_step_is_told_by_its_prefix(tmp_path):
     assert golden.after["bn.running_mean"].sum() == 2
 
 
+@pytest.mark.parametrize("name", ["lateral", "post_attention", "outpost"])
+def test_a_submodule_with_the_same_names_is_no_state_after_the_step(tmp_path, name):
+    keys = ["conv.weight", "conv.bias", f"{name}.conv.weight", f"{name}.conv.bias"]
+    path = tmp_path / "block--reference--a.safetensors"
+    state = {f"state.{key}": torch.ones(2) for key in keys}
+    save_file({"output": torch.zeros(1), **state}, path, metadata={"constructor": "{}"})
+    golden = read_golden(path)
+    assert set(golden.groups["state"]) == set(keys)
+    assert not golden.after
+
+
 @pytest.mark.parametrize(
     "prefix", ["state_after", "after", "output.state", "output.after", "state.after", "buffer_after"]
 )

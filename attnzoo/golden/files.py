@@ -16,7 +16,7 @@ from attnzoo.weights.tensors import read_tensors
 __all__ = ["GoldenFile", "read_golden"]
 
 _GROUPS = ("input", "output", "cotangent", "grad_input", "state", "map")
-_LATER = ("after", "post", "later", "updated")
+_LATER = {"after", "later", "updated"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _later(state: Iterable[str]) -> set[str]:
     for prefix in {key.partition(".")[0] for key in state}:
         keys = {key for key in state if key.startswith(f"{prefix}.")}
         rest = {key.partition(".")[2] for key in keys}
-        told = any(word in prefix for word in _LATER)
+        told = not _LATER.isdisjoint(prefix.split("_"))
         if keys and rest <= state - keys and (told or not any(key.endswith(("weight", "bias")) for key in keys)):
             return keys
     return set()

@@ -37,8 +37,18 @@ def bind_arguments(dialect: Dialect, args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def applies(dialect: Dialect, bound: Mapping[str, Any]) -> bool:
-    """Say whether the dialect's ``when`` holds for their arguments."""
-    return dialect.when is None or bool(evaluate(dialect.when, bound))
+    """Say whether the dialect's ``when`` holds for their arguments.
+
+    Raises:
+        DialectError: It cannot be said of these arguments.
+    """
+    if dialect.when is None:
+        return True
+    try:
+        return bool(evaluate(dialect.when, bound))
+    except ExpressionError as error:
+        message = f"dialect {dialect.name!r}: when: {error}"
+        raise DialectError(message) from error
 
 
 def our_arguments(

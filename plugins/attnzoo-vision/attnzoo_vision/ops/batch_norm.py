@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.axis_pooling import mean_over
-from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly
+from attnzoo_vision.ops.compiling import compiled_for_cpu
 from attnzoo_vision.ops.layout import with_usual_strides
 
 
@@ -24,7 +24,7 @@ class BatchNorm1d(nn.BatchNorm1d):
 class BatchNorm2d(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` that takes the running statistics for a batch of one value a channel, where torch raises.
 
-    Its gradients are right for any strides; on a CPU, torch's can be wrong where the batch, H or W is 1.
+    Its eager gradients are right for any strides; on a CPU, torch's can be wrong where the batch, H or W is 1.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -36,19 +36,25 @@ class BatchNorm2d(nn.BatchNorm2d):
         return super().forward(x_nchw) if y_nchw is None else y_nchw
 
 
-def with_right_gradient(norm: Callable[[Tensor], Tensor], x_nchw: Tensor) -> Tensor:
-    """Return ``norm(x_nchw)`` with its true gradient.
+class BatchNorm3d(nn.BatchNorm3d):
+    """``nn.BatchNorm3d`` with right gradients, as :class:`BatchNorm2d`."""
 
-    Where the batch, H or W is 1, torch's batch norm for a CPU can take the strides of its input, or of the gradient
-    that it is given, for those of another memory layout, and its gradient is then wrong, though its output is not.
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the normalised input."""
+        return with_right_gradient(super().forward, input)
+
+
+def with_right_gradient(norm: Callable[[Tensor], Tensor], x_ncs: Tensor) -> Tensor:
+    """Return ``norm(x_ncs)`` with its true gradient.
+
+    Where the batch or a side of the map is 1, torch's batch norm for a CPU can take the strides of its input, or of the
+    gradient that it is given, for those of another memory layout; its gradient is then wrong, though its output is not.
+    The views around it give both their usual strides. Compilers have a batch norm of their own.
     """
-    thin = x_nchw.dim() == 4 and 1 in (x_nchw.shape[0], *x_nchw.shape[2:])
-    if not thin or x_nchw.device.type != "cpu" or not torch.is_grad_enabled() or not runs_plainly():
-        return norm(x_nchw)
-    y_nchw = norm(with_usual_strides(x_nchw))
-    if y_nchw.requires_grad:
-        y_nchw.register_hook(with_usual_strides)
-    return y_nchw
+    if torch.compiler.is_compiling() or x_ncs.device.type != "cpu" or not torch.is_grad_enabled():
+        return norm(x_ncs)
+    thin = x_ncs.dim() > 3 and 1 in (x_ncs.shape[0], *x_ncs.shape[2:])
+    return with_usual_strides(norm(with_usual_strides(x_ncs))) if thin else norm(x_ncs)
 
 
 def _trained(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor | None:

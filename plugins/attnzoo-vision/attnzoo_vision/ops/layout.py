@@ -33,17 +33,17 @@ def in_layout_of(like_nchw: Tensor, y_nchw: Tensor) -> Tensor:
 def interleave(a_nchw: Tensor, b_nchw: Tensor) -> Tensor:
     """Return ``(N, 2C, H, W)``: a channel of ``a_nchw``, one of ``b_nchw``, and so on; channels-last where both are."""
     a_nhwc, b_nhwc = channels_last_view(a_nchw), channels_last_view(b_nchw)
-    if a_nhwc is None or b_nhwc is None:
+    if a_nhwc is None or b_nhwc is None or torch.compiler.is_compiling():
         return torch.stack([a_nchw, b_nchw], dim=2).flatten(1, 2)
     return torch.stack([a_nhwc, b_nhwc], dim=4).flatten(3).permute(0, 3, 1, 2)
 
 
-def with_usual_strides(x_nchw: Tensor) -> Tensor:
-    """Return ``x_nchw``, contiguous or channels-last, its axes of size 1 with the strides of a new tensor.
+def with_usual_strides(x_ncs: Tensor) -> Tensor:
+    """Return ``x_ncs``, contiguous or channels-last, its axes of size 1 with the strides of a new tensor.
 
     Such a stride has no meaning, and products of matrices leave any number there.
     """
-    n, c, h, w = x_nchw.shape
-    if is_channels_last(x_nchw):
-        return x_nchw.permute(0, 2, 3, 1).view(-1).view(n, h, w, c).permute(0, 3, 1, 2)
-    return x_nchw.contiguous().view(-1).view(n, c, h, w)
+    if is_channels_last(x_ncs):
+        x_nsc = x_ncs.movedim(1, -1)
+        return x_nsc.view(-1).view(x_nsc.shape).movedim(-1, 1)
+    return x_ncs.contiguous().view(-1).view(x_ncs.shape)

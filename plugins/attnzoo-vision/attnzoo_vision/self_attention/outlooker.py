@@ -20,7 +20,7 @@ class Outlooker(nn.Module):
         kernel_size: Rows and columns of a window.
         padding: Zero rows and columns around the map; ``kernel_size // 2`` if left out.
         stride: Step between windows.
-        mlp_ratio: Width of the MLP over ``embed_dim``.
+        mlp_ratio: Width of the MLP over ``embed_dim``, rounded down; where that gives 0, ``embed_dim``, as theirs.
         bias: Give the values a bias.
         scale: Factor of the logits; ``(embed_dim // num_heads) ** -0.5`` if left out.
         attention_dropout: Probability of dropping an attention weight.

@@ -28,7 +28,7 @@ class SwinBlock(nn.Module):
         num_heads: Heads.
         window_size: Rows and columns of a window; one number for both.
         shift: Rows and columns by which the windows are shifted; one number for both, 0 for none.
-        mlp_ratio: Width of the MLP over ``embed_dim``.
+        mlp_ratio: Width of the MLP over ``embed_dim``, rounded down; where that gives 0, ``embed_dim``, as theirs.
         head_dim: Width of a head; ``embed_dim // num_heads`` if left out.
         bias: Give queries, keys and values a bias.
         scale: Factor of the products; ``head_dim ** -0.5`` if left out.

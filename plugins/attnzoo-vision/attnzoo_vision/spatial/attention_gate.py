@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.batch_norm import BatchNorm2d, BatchNorm3d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.convolution import convolve
@@ -67,7 +67,7 @@ class AttentionGate(nn.Module):
         self.phi = conv(gating_channels, hidden, 1)
         self.psi = conv(hidden, 1, 1)
         self.project = conv(channels, channels, 1)
-        self.norm = BatchNorm2d(channels) if spatial_dims == 2 else nn.BatchNorm3d(channels)
+        self.norm = BatchNorm2d(channels) if spatial_dims == 2 else BatchNorm3d(channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

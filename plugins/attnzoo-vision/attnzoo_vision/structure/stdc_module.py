@@ -101,7 +101,9 @@ def _check(channels: int, out_channels: int, depth: int, stride: int, form: str)
     message = ""
     joined, wanted = sum(_widths(out_channels, depth)), channels if stride == 1 else out_channels
     if out_channels < 2 ** (depth - 1):
-        message = f"STDCModule: out_channels={out_channels} is less than {2 ** (depth - 1)} (depth={depth})"
+        message = (
+            f"STDCModule: out_channels={out_channels} is below {2 ** (depth - 1)} (depth={depth}); use that or more"
+        )
     elif form == "add" and joined != wanted:
         message = f"STDCModule: form='add' with stride={stride} joins {joined} channels (out_channels={out_channels}),"
         message += f" expected {wanted}, to which they are added"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.batch_norm import BatchNorm2d, BatchNorm3d
 
 
 def _strided(values: Tensor, order: str, lone: int) -> Tensor:
@@ -29,7 +29,7 @@ def test_gradients_do_not_depend_on_the_strides_of_axes_of_size_1(shape, train):
             torch.testing.assert_close(ours, theirs, msg=f"{x_order} {x_lone}, gradient {grad_order} {grad_lone}")
 
 
-def _gradients(norm: BatchNorm2d, x: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+def _gradients(norm: BatchNorm2d | BatchNorm3d, x: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
     x = x.detach().requires_grad_()
     return torch.autograd.grad(norm(x), [x, norm.weight, norm.bias], grad)
 
@@ -39,3 +39,30 @@ def test_can_be_differentiated_twice_with_a_batch_of_one():
     norm = BatchNorm2d(2).double()
     x = torch.randn(1, 2, 3, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(norm, x)
+
+
+def test_gradients_of_volumes_do_not_depend_on_those_strides_either():
+    torch.manual_seed(0)
+    norm = BatchNorm3d(3).double().eval()
+    torch.nn.init.normal_(norm.running_mean)
+    x, grad = torch.randn(1, 3, 2, 2, 2, dtype=torch.float64), torch.randn(1, 3, 2, 2, 2, dtype=torch.float64)
+    turned = grad.movedim(1, -1).contiguous().movedim(-1, 1)
+    turned = turned.as_strided(turned.shape, (1, *turned.stride()[1:]))
+    for ours, theirs in zip(_gradients(norm, x, turned), _gradients(norm, x, grad), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+class _Nothing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None
+
+
+def test_a_gradient_that_is_none_passes():
+    x = torch.randn(1, 3, 2, 2, requires_grad=True)
+    (_Nothing.apply(BatchNorm2d(3)(x)).sum() + x.sum()).backward()
+    torch.testing.assert_close(x.grad, torch.ones_like(x))

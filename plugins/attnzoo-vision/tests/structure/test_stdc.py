@@ -33,7 +33,7 @@ def test_widths_that_cannot_be_halved_are_rounded_down():
 
 
 def test_a_convolution_without_channels_is_refused():
-    with pytest.raises(ValueError, match=r"^STDCModule: out_channels=7 is less than 8 \(depth=4\)$"):
+    with pytest.raises(ValueError, match=r"^STDCModule: out_channels=7 is below 8 \(depth=4\); use that or more$"):
         STDCModule(12, 7)
 
 
