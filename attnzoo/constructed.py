@@ -38,7 +38,7 @@ def keyword(layer: Any, name: str, default: Any) -> Any:
         ExpressionError: It is built with other arguments too; its number of channels and torch's defaults are none.
     """
     options = _opened(layer)[1]
-    others = {k: v for k, v in options.items() if k not in (name, "0") and (k not in _LAYER or v != _LAYER[k])}
+    others = [k for k in _unusual(options, _LAYER) if k not in (name, "0")]
     if others:
         message = f"layer {layer!r} with {', '.join(others)}, expected no argument but {name}"
         raise ExpressionError(message)
@@ -54,8 +54,8 @@ def activation(layer: Any) -> Any:
     name, options = _opened(layer)
     if not isinstance(name, str):
         return name
-    folded = name.rpartition(".")[2].replace("_", "").lower()
-    options = {k: v for k, v in options.items() if k != "inplace" and not isinstance(v, bool)}
+    folded = _folded(name)
+    options = {k: v for k, v in options.items() if not isinstance(v, bool)}  # such as inplace
     if folded == "gelu" and options.get("approximate") in ("tanh", "none"):
         folded = "gelutanh" if options.pop("approximate") == "tanh" else "gelu"
     if options:
@@ -71,15 +71,24 @@ def batch_norm(layer: Any) -> bool:
         ExpressionError: It is another layer, or built with other numbers.
     """
     name, options = _opened(layer)
-    folded = str(name).rpartition(".")[2].replace("_", "").lower()
+    folded = _folded(str(name))
     if name is None or folded == "identity":
         return False
     options.pop("0", None)  # the number of channels
-    known = folded in ("batchnorm", "batchnorm2d", "syncbatchnorm")
-    if not known or any(k not in _BATCH_NORM or v != _BATCH_NORM[k] for k, v in options.items()):
+    if folded not in ("batchnorm", "batchnorm2d", "syncbatchnorm") or _unusual(options, _BATCH_NORM):
         message = f"norm {layer!r}, expected none or a batch norm with torch's defaults"
         raise ExpressionError(message)
     return True
+
+
+def _folded(name: str) -> str:
+    """Return the name of a class as names are compared: ``batchnorm2d`` for ``torch.nn.BatchNorm2d``."""
+    return name.rpartition(".")[2].replace("_", "").lower()
+
+
+def _unusual(options: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
+    """Return the names of the arguments that are not ``usual``."""
+    return [k for k, v in options.items() if k not in usual or v != usual[k]]
 
 
 def _opened(layer: Any) -> tuple[Any, dict[str, Any]]:

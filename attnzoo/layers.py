@@ -1,11 +1,12 @@
 """What a layer applies, for blocks that join its product with another instead of calling it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Affine", "affine", "is_hooked", "is_plain", "join"]
+__all__ = ["Affine", "affine", "is_hooked", "is_plain", "join", "split"]
 
 _TORCH_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 
@@ -66,6 +67,15 @@ def join(*parts: Affine) -> Affine:
         return Affine(weight, biases[0])
     filled = [p.weight.new_zeros(p.weight.shape[0]) if p.bias is None else p.bias for p in parts]
     return Affine(weight, torch.cat(filled))
+
+
+def split(joined: Affine, sizes: Sequence[int]) -> list[Affine]:
+    """Return the parts with so many outputs each, the inverse of `join`.
+
+    Their gradients make up one of the whole, where slices would each write a whole weight as theirs.
+    """
+    biases = [joined.bias] * len(sizes) if joined.bias is None else joined.bias.split(list(sizes))
+    return [Affine(*part) for part in zip(joined.weight.split(list(sizes)), biases, strict=True)]
 
 
 def _dtype(weight: Tensor) -> torch.dtype:

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from attnzoo.layers import Affine, affine, is_plain, join
+from attnzoo.layers import Affine, affine, is_plain, join, split
 
 LAYERS = {
     "linear": nn.Linear(3, 5),
@@ -59,6 +59,14 @@ def test_a_quantised_layer_is_asked():
     weight, bias = affine(quantised)
     torch.testing.assert_close(weight, layer.weight, rtol=0, atol=0.02)
     torch.testing.assert_close(bias, layer.bias, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_split_is_the_inverse_of_join(bias):
+    parts = [affine(nn.Linear(3, size, bias=bias)) for size in (2, 4)]
+    for part, found in zip(parts, split(join(*parts), [2, 4]), strict=True):
+        torch.testing.assert_close(found.weight, part.weight)
+        assert found.bias is part.bias is None or torch.equal(found.bias, part.bias)
 
 
 def test_joined_parts_without_bias_get_zeros_beside_one_with():

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import affine, split
 from attnzoo_sequence.ops.attend import attend, attend_causal, attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 
@@ -159,17 +159,13 @@ class MultiHeadAttention(nn.Module):
     def _project_apart(self, query_nlc: Tensor, key_nmc: Tensor, value_nmc: Tensor) -> Heads:
         if not self.fused:
             return self.query(query_nlc), self.key(key_nmc), self.value(value_nmc)
-        weight, bias = affine(self.in_proj)
         width = query_nlc.shape[-1]
-        # split, where slices would each write a whole weight as their gradient
-        sizes = [width, 2 * width] if key_nmc is value_nmc else [width, width, width]
-        weights = weight.split(sizes)
-        biases = [None] * len(sizes) if bias is None else bias.split(sizes)
-        query_nlc, key_nmc = F.linear(query_nlc, weights[0], biases[0]), F.linear(key_nmc, weights[1], biases[1])
-        if len(sizes) == 2:
-            key_nmc, value_nmc = key_nmc.chunk(2, -1)
-            return query_nlc, key_nmc, value_nmc
-        return query_nlc, key_nmc, F.linear(value_nmc, weights[2], biases[2])
+        if key_nmc is value_nmc:
+            query, key_value = split(affine(self.in_proj), [width, 2 * width])
+            key_nmc, value_nmc = F.linear(key_nmc, *key_value).chunk(2, -1)
+            return F.linear(query_nlc, *query), key_nmc, value_nmc
+        query, key, value = split(affine(self.in_proj), [width, width, width])
+        return F.linear(query_nlc, *query), F.linear(key_nmc, *key), F.linear(value_nmc, *value)
 
     def _visible(
         self, query_nhld: Tensor, key_nhmd: Tensor, mask_nm: Tensor | None, attn_mask: Tensor | None

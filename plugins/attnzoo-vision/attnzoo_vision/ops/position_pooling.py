@@ -24,7 +24,7 @@ def position_logits(x_ncs: Tensor, weight_kc: Tensor, bias: Tensor | None = None
     weight_nkc = weight_kc.expand(x_ncl.shape[0], -1, -1)
     if bias is not None:
         return torch.baddbmm(bias, weight_nkc, x_ncl)
-    return (vector_product if weight_nkc.shape[1] == 1 else torch.bmm)(weight_nkc, x_ncl)
+    return vector_product(weight_nkc, x_ncl)
 
 
 def position_weights(x_ncs: Tensor, weight_1c: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -42,4 +42,4 @@ def weighted_sums(x_ncs: Tensor, weight_nkl: Tensor) -> Tensor:
     x_ncl = x_ncs.flatten(2)
     if not is_channels_last(x_ncs):
         return torch.bmm(x_ncl, weight_nkl.transpose(1, 2)).transpose(1, 2)
-    return (vector_product if weight_nkl.shape[1] == 1 else torch.bmm)(weight_nkl, x_ncl.transpose(1, 2))
+    return vector_product(weight_nkl, x_ncl.transpose(1, 2))

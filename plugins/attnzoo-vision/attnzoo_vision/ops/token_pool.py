@@ -1,12 +1,10 @@
 """Pooling a map by the attention of one leading token."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnzoo.layers import Affine
+from attnzoo.layers import Affine, split
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_logits, weighted_sums
 
@@ -30,9 +28,8 @@ def without_lead(y_nlc: Tensor, like_nchw: Tensor) -> Tensor:
 
 
 def split_projection(qkv: Affine) -> tuple[Affine, Affine, Affine]:
-    """Return the projections of queries, keys and values; slices would each write a whole weight as their gradient."""
-    biases: Any = (None, None, None) if qkv.bias is None else qkv.bias.chunk(3)
-    query, key, value = (Affine(*pair) for pair in zip(qkv.weight.chunk(3), biases, strict=True))
+    """Return the projections of queries, keys and values."""
+    query, key, value = split(qkv, [len(qkv.weight) // 3] * 3)
     return query, key, value
 
 

@@ -103,8 +103,8 @@ class AttentionPool2d(nn.Module):
             weight_ngl = lead_weights(lead_nc, pixel_ncl, query, key, self.num_heads)
             y_no: Tensor = self.projection(self.dropout(lead_values(weight_ngl, lead_nc, pixel_ncl, value)))
             return y_no
-        query_nhle, key_nhle, value_nhle = project_heads(join_lead(lead_nc, pixel_ncl), self.qkv, self.num_heads)
-        y_nle = merge_heads(attend_heads(query_nhle, key_nhle, value_nhle, scale=query_nhle.shape[3] ** -0.5))
+        query_ngld, key_ngld, value_ngld = project_heads(join_lead(lead_nc, pixel_ncl), self.qkv, self.num_heads)
+        y_nle = merge_heads(attend_heads(query_ngld, key_ngld, value_ngld, scale=query_ngld.shape[3] ** -0.5))
         y_nlo: Tensor = self.projection(self.dropout(y_nle))
         return without_lead(y_nlo, x_nchw)
 
@@ -114,8 +114,8 @@ class AttentionPool2d(nn.Module):
         if self.pool:
             query, key, _ = split_projection(affine(self.qkv))
             return {"pairwise": lead_weights(lead_nc, pixel_ncl, query, key, self.num_heads).unsqueeze(2)}
-        query_nhle, key_nhle, _ = project_heads(join_lead(lead_nc, pixel_ncl), self.qkv, self.num_heads)
-        return {"pairwise": attention_map(query_nhle, key_nhle, scale=query_nhle.shape[3] ** -0.5)}
+        query_ngld, key_ngld, _ = project_heads(join_lead(lead_nc, pixel_ncl), self.qkv, self.num_heads)
+        return {"pairwise": attention_map(query_ngld, key_ngld, scale=query_ngld.shape[3] ** -0.5)}
 
     def _tokens(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
         """Return the leading token, ``(N, C)``, and the pixels, ``(N, C, L)``, each with its position."""

@@ -108,8 +108,10 @@ class MHSA(nn.Module):
         if not self.causal:
             return mask
         earlier_ll = torch.ones(x_nlc.shape[1], x_nlc.shape[1], dtype=torch.bool, device=x_nlc.device).tril()
-        if mask is None or mask.dtype == torch.bool:
-            return earlier_ll if mask is None else mask & earlier_ll
+        if mask is None:
+            return earlier_ll
+        if mask.dtype == torch.bool:
+            return mask & earlier_ll
         return mask.masked_fill(~earlier_ll, float("-inf"))
 
     def _heads(self, x_nlc: Tensor) -> tuple[Tensor, Tensor, Tensor]:

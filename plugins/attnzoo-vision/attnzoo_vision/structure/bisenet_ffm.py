@@ -34,8 +34,7 @@ class FeatureFusion(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, *, reduction: int = 1) -> None:
         super().__init__()
-        check_at_least("FeatureFusion", 1, channels=channels, out_channels=out_channels)
-        check_at_least("FeatureFusion", 1, reduction=reduction)
+        check_at_least("FeatureFusion", 1, channels=channels, out_channels=out_channels, reduction=reduction)
         check_at_most("FeatureFusion", "reduction", reduction, "out_channels", out_channels)
         self.fuse = ConvNorm(channels, out_channels, relu=True)
         self.squeeze = nn.Linear(out_channels, out_channels // reduction, bias=False)

@@ -52,9 +52,9 @@ class STDCModule(nn.Module):
         super().__init__()
         _check(channels, out_channels, depth, stride, form)
         widths = _widths(out_channels, depth)
+        half = widths[0]
         self.stride = stride
         self.form = form
-        half = out_channels // 2
         layers = [ConvNorm(channels, half, relu=True)]
         layers += [ConvNorm(widths[i - 1], widths[i], kernel_size=3, relu=True) for i in range(1, depth)]
         self.convs = nn.ModuleList(layers)

@@ -46,7 +46,9 @@ def test_a_concatenation_may_round_its_groups_down():
     block = GSoPBlock(96, hidden_channels=24, attention="concat", attention_channels=4).eval()
     assert block.fusion.of_channel.groups == 1
     assert block(torch.randn(2, 96, 6, 1)).shape == (2, 96, 6, 1)
-    with pytest.raises(ValueError, match="GSoPBlock: attention='concat' needs hidden_channels of 16 to 512 such that"):
+    message = "^GSoPBlock: attention='concat' needs hidden_channels of 16 to 512 such that their quadruple falls into "
+    message += "hidden_channels // 16 groups, as that of multiples of 16 does; found 8$"
+    with pytest.raises(ValueError, match=message):
         GSoPBlock(32, hidden_channels=8, attention="concat")
 
 

@@ -39,6 +39,8 @@ def test_a_reduction_that_does_not_divide_is_refused():
 def test_an_unknown_gate_is_refused():
     message = (
         "^SE: gate='soft' is not known; use one of 'sigmoid', 'hard_sigmoid', 'tanh', 'hard_sigmoid_0.2', 'relu', "
+        "'relu6', 'leaky_relu', 'elu', 'celu', 'selu', 'silu', 'gelu', 'gelu_tanh', 'quick_gelu', 'hard_swish', "
+        "'mish', 'hard_mish', 'softplus', 'softsign', 'log_sigmoid', 'hard_tanh', 'identity'$"
     )
     with pytest.raises(ValueError, match=message):
         SE(64, gate="soft")
