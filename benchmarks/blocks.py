@@ -7,7 +7,7 @@ parameters; a ratio above 1 says how many times faster attnzoo is than the faste
     --quick             two sizes and five rounds instead of four and nine
     --only se,cbam      some blocks
     --memory            also the peak of new memory, in maps of the input's size
-    --compiled          torch.compile of the block against the block itself, instead of the peers
+    --compiled          torch.compile of the block against the block itself, instead of the peers, and of a lone product
     --json FILE         append each figure to FILE as it is measured
     --report FILE ...   measure nothing; print the tables of such files (the last figure of a cell counts)
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from case import Case, Size
+from case import Case, Size, channels
 from cases import CASES as MAP_CASES
 from cases_networks import CASES as NETWORK_CASES
 from cases_networks import PLAIN as PLAIN_NETWORKS
@@ -58,6 +58,21 @@ PLAIN = PLAIN_MAPS | PLAIN_STRUCTURE | PLAIN_NETWORKS | PLAIN_TOKENS
 MODES = ("forward", "backward")  # backward: forward and backward
 
 
+class Product(nn.Module):
+    """A map times a weight a channel, all in all: what a compiled call costs by itself, below which no block can be."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight_c11 = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the product."""
+        return x_nchw * self.weight_c11
+
+
+FLOOR = Case("product-alone", channels(), module=Product)
+
+
 def main() -> None:
     """Measure, or report."""
     options = arguments()
@@ -69,7 +84,7 @@ def main() -> None:
     set_up(options)
     only = options.only.split(",") if options.only else None
     records = []
-    for case in CASES:
+    for case in (FLOOR, *CASES) if options.compiled else CASES:
         if only is None or case.name in only:
             for record in measure(case, options):
                 record["environment"] = environment(options)
@@ -112,7 +127,8 @@ def measure(case: Case, options: argparse.Namespace) -> Iterable[dict[str, Any]]
     for size in sizes(options):
         if not case.admits(size[1], size[2]):
             continue
-        block = lively(attnzoo.create(case.name, **case.arguments(size[1], size[2])))
+        arguments = case.arguments(size[1], size[2])
+        block = lively(case.module(**arguments) if case.module else attnzoo.create(case.name, **arguments))
         rivals = {"eager": block} if options.compiled else peers(case, block, size)
         if options.compiled:
             torch._dynamo.reset()
@@ -227,9 +243,9 @@ def backward_step(form: Any, inputs: Sequence[Tensor]) -> Step:
     tracked = [t for t in (*inputs, *form.parameters()) if t.requires_grad]
 
     def step() -> None:
-        for tensor in tracked:
-            tensor.grad = None
         torch.autograd.backward(tree_leaves(form(*inputs)), grads)
+        for tensor in tracked:  # at the end, so that the next step's memory does not begin with what this one frees
+            tensor.grad = None
 
     return step
 
@@ -267,7 +283,7 @@ def report(records: list[dict[str, Any]]) -> str:
     rows = [block_row(name, [r for r in measured if r["block"] == name], columns) for name in names]
     libraries = [r for r in measured if r["peer"] not in ("plain", "eager")]
     means = [mean_row("geometric mean, library peers", libraries, columns)] if libraries else []
-    means.append(mean_row("geometric mean, all", measured, columns))
+    means.append(mean_row("geometric mean, all", [r for r in measured if r["block"] != FLOOR.shown], columns))
     head = ["block", "peer", *(f"{'forward' if m == 'forward' else 'fwd + bwd'} {at}" for m, at in columns), "memory"]
     lines = sorted({r["environment"] for r in measured if "environment" in r})
     below = [r for r in measured if r["median"] < 1]

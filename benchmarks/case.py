@@ -27,6 +27,7 @@ class Case:
     inputs: Inputs = lambda size: (torch.randn(size),)
     maps: bool = True  # the first input is a map N C H W, which may be channels-last
     label: str = ""  # told in place of the name, where a block is measured twice
+    module: type[nn.Module] | None = None  # built in place of a block
 
     @property
     def shown(self) -> str:

@@ -9,9 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.compiling import runs_plainly
+from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly
 from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
+from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.pooling import global_mean
+
+
+def draw_weights(layer: nn.Module) -> None:
+    """Draw the weights anew, Kaiming normal by fan-out as in the authors' network; biases and norms as torch does."""
+    for module in layer.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.reset_parameters()
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
+            module.reset_parameters()
 
 
 def aggregate_locally(value_nchw: Tensor, weight_nkhw: Tensor, kernel_size: int, groups: int) -> Tensor:
@@ -20,13 +31,22 @@ def aggregate_locally(value_nchw: Tensor, weight_nkhw: Tensor, kernel_size: int,
     ``weight_nkhw`` holds ``kernel_size ** 2`` weights for each of a group's weight channels, taps fastest; within a
     group, value channel c uses weight channel c modulo their number.
     """
-    weight_tngkhw = _taps_first(weight_nkhw.unflatten(1, (groups, -1, kernel_size**2)))
-    value_ngrkhw = F.pad(value_nchw, [kernel_size // 2] * 4).unflatten(1, (groups, -1, weight_tngkhw.shape[3]))
+    if torch.is_grad_enabled() and is_channels_last(value_nchw) and compiled_for_cpu(value_nchw):
+        whole_nchw: Tensor = _aggregate_operator(value_nchw, weight_nkhw, kernel_size, groups)
+        return whole_nchw
+    value_ngrkhw, weight_tngkhw = _grouped(value_nchw, weight_nkhw, kernel_size, groups)
     if torch.is_grad_enabled() and runs_plainly():
         y_ngrkhw: Tensor = _Aggregate.apply(value_ngrkhw, weight_tngkhw)  # type: ignore[no-untyped-call]
     else:
         y_ngrkhw = _aggregate(value_ngrkhw, weight_tngkhw)
     return y_ngrkhw.flatten(1, 3)
+
+
+def _grouped(value_nchw: Tensor, weight_nkhw: Tensor, kernel_size: int, groups: int) -> tuple[Tensor, Tensor]:
+    """Return the padded values, ``(N, G, R, K, H, W)``, and the weights, ``(T, N, G, K, H, W)``."""
+    weight_tngkhw = _taps_first(weight_nkhw.unflatten(1, (groups, -1, kernel_size**2)))
+    padded_nchw = F.pad(value_nchw, [kernel_size // 2] * 4)
+    return padded_nchw.unflatten(1, (groups, -1, weight_tngkhw.shape[3])), weight_tngkhw
 
 
 def _taps_first(weight_ngkthw: Tensor) -> Tensor:
@@ -68,14 +88,60 @@ class _Aggregate(torch.autograd.Function):
         value_ngrkhw, weight_tngkhw = ctx.saved_tensors
         if not is_last_gradient(grad_ngrkhw):
             return differentiate(_aggregate, (value_ngrkhw, weight_tngkhw), grad_ngrkhw)
-        value_grad, weight_grad = torch.zeros_like(value_ngrkhw), torch.empty_like(weight_tngkhw)
-        parts = (_shifted(value_ngrkhw, weight_tngkhw), _shifted(value_grad, weight_tngkhw))
-        for weight_ngkhw, weight_grad_ngkhw, shifted, shifted_grad in zip(
-            weight_tngkhw, weight_grad, *parts, strict=True
-        ):
-            shifted_grad.addcmul_(grad_ngrkhw, weight_ngkhw.unsqueeze(2))
-            torch.sum(grad_ngrkhw * shifted, dim=2, out=weight_grad_ngkhw)
-        return value_grad, weight_grad
+        return _aggregate_backward(value_ngrkhw, weight_tngkhw, grad_ngrkhw)
+
+
+def _aggregate_backward(value_ngrkhw: Tensor, weight_tngkhw: Tensor, grad_ngrkhw: Tensor) -> tuple[Tensor, Tensor]:
+    value_grad, weight_grad = torch.zeros_like(value_ngrkhw), torch.empty_like(weight_tngkhw)
+    parts = (_shifted(value_ngrkhw, weight_tngkhw), _shifted(value_grad, weight_tngkhw))
+    for weight_ngkhw, weight_grad_ngkhw, shifted, shifted_grad in zip(weight_tngkhw, weight_grad, *parts, strict=True):
+        shifted_grad.addcmul_(grad_ngrkhw, weight_ngkhw.unsqueeze(2))
+        torch.sum(grad_ngrkhw * shifted, dim=2, out=weight_grad_ngkhw)
+    return value_grad, weight_grad
+
+
+# a compiler reads and writes channels-last maps once more for every tap
+@torch.library.custom_op("attnzoo_vision::aggregate_locally", mutates_args=())
+def _aggregate_operator(value_nchw: Tensor, weight_nkhw: Tensor, kernel_size: int, groups: int) -> Tensor:
+    y_ngrkhw = _aggregate(*_grouped(value_nchw, weight_nkhw, kernel_size, groups))
+    return y_ngrkhw.flatten(1, 3).contiguous(memory_format=torch.channels_last)
+
+
+@torch.library.custom_op("attnzoo_vision::aggregate_locally_backward", mutates_args=())
+def _aggregate_backward_operator(
+    value_nchw: Tensor, weight_nkhw: Tensor, grad_nchw: Tensor, kernel_size: int, groups: int
+) -> tuple[Tensor, Tensor]:
+    value_ngrkhw, weight_tngkhw = _grouped(value_nchw, weight_nkhw, kernel_size, groups)
+    grad_ngrkhw = grad_nchw.contiguous(memory_format=torch.channels_last).unflatten(1, value_ngrkhw.shape[1:4])
+    value_grad, weight_grad = _aggregate_backward(value_ngrkhw, weight_tngkhw, grad_ngrkhw)
+    margin = [-(kernel_size // 2)] * 4
+    weight_grad_nkhw = weight_grad.permute(1, 2, 3, 0, 4, 5).flatten(1, 3)
+    return (
+        F.pad(value_grad.flatten(1, 3), margin).contiguous(memory_format=torch.channels_last),
+        weight_grad_nkhw.contiguous(memory_format=torch.channels_last),
+    )
+
+
+@_aggregate_operator.register_fake
+def _like_values(value_nchw: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(value_nchw, memory_format=torch.channels_last)
+
+
+@_aggregate_backward_operator.register_fake
+def _like_both(value_nchw: Tensor, weight_nkhw: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+    return _like_values(value_nchw), _like_values(weight_nkhw)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+    ctx.sizes = inputs[2:]
+
+
+def _aggregate_gradient(ctx: Any, grad_nchw: Tensor) -> tuple[Tensor | None, ...]:
+    return *_aggregate_backward_operator(*ctx.saved_tensors, grad_nchw, *ctx.sizes), None, None
+
+
+_aggregate_operator.register_autograd(_aggregate_gradient, setup_context=_save)
 
 
 class Fusion(nn.Module):

@@ -54,10 +54,13 @@ def _compiled_filter(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:
     x_nthwc = x_ntchw.permute(0, 1, 3, 4, 2)
     if x_nthwc.is_contiguous() and not x_ntchw.is_contiguous():
         return _compiled_filter(x_nthwc, [tap.permute(0, 1, 3, 4, 2) for tap in taps]).permute(0, 1, 4, 2, 3)
-    if torch.is_grad_enabled() and compiled_for_cpu(x_ntchw):
-        y_ntchw: Tensor = _FilterEach.apply(x_ntchw, *map(settled, taps))  # type: ignore[no-untyped-call]
-        return y_ntchw
-    return _filter_each(x_ntchw, taps)
+    if not compiled_for_cpu(x_ntchw):
+        return _filter_each(x_ntchw, taps)
+    taps = [settled(tap) for tap in taps]
+    if not torch.is_grad_enabled():
+        return _filter_each(x_ntchw, taps)
+    y_ntchw: Tensor = _FilterEach.apply(x_ntchw, *taps)  # type: ignore[no-untyped-call]
+    return y_ntchw
 
 
 def _filter_each(x_ntchw: Tensor, taps: Sequence[Tensor]) -> Tensor:

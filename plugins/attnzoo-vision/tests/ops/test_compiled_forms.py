@@ -10,6 +10,7 @@ import attnzoo
 from attnzoo_vision.ops import (
     adaptive_pooling,
     compiling,
+    contextual,
     convolution,
     deformable,
     grid_sample,
@@ -390,6 +391,10 @@ OPERATORS = {
     "apply filters": (
         window_filters._apply_operator,
         lambda: (torch.randn(2, 3, 4, 9, requires_grad=True), torch.randn(2, 3, 2, 7, requires_grad=True), [2, 0]),
+    ),
+    "aggregate locally": (
+        contextual._aggregate_operator,
+        lambda: (image(torch.channels_last, 8).requires_grad_(), image(torch.channels_last, 36).requires_grad_(), 3, 2),
     ),
     "convolve by rows": (plane_conv._operator, lambda: (image(torch.channels_last, 2), torch.randn(1, 2, 3, 3))),
     "mean": (pooling._mean_operator, lambda: (image(torch.channels_last).requires_grad_(),)),
