@@ -60,7 +60,11 @@ CASES = (
     Case("sk-linear", channels(), {}, TWENTY_EIGHT),
     Case("split-attention", channels(), {"timm": _split}, TWENTY_EIGHT),
     Case("srm", channels()),
-    Case("bam", channels(dilation=1), {"fightingcv": fcv("BAM", "BAMBlock", dia_val=1)}),
+    Case(
+        "bam",
+        channels(dilation=1, num_layers=3, num_dilated=3, combine="sum"),
+        {"fightingcv": fcv("BAM", "BAMBlock", dia_val=1)},
+    ),
     Case("cbam", channels(bias=False), {"timm": timm("CbamModule", "timm.layers.cbam")}),
     Case("light-cbam", channels(), {"timm": timm("LightCbamModule", "timm.layers.cbam")}),
     Case("coordinate-attention", hidden(1 / 24), {"timm": timm("CoordAttn", _COORD)}),
@@ -120,6 +124,7 @@ CASES = (
     Case("double-attention", channels(residual=False), {"fightingcv": _double}),
     Case("double-attention-positions", channels()),
     Case("cot-layer", channels(), {}, TWENTY_EIGHT),
+    Case("cot-attention-global", channels(), {"fightingcv": fcv("CoTAttention", "CoTAttention")}, TWENTY_EIGHT),
     Case("temporal-adaptive-module", channels(num_frames=8)),
     Case("motion-excitation", channels(num_frames=8)),
 )

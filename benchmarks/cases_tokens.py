@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from case import TWENTY_EIGHT, Case, Size, channels, peer_class, tokens
+from case import TWENTY_EIGHT, Case, Size, channels, fcv, peer_class, tokens
 from plain import conv1x1, mean_hw
 from torch import Tensor, nn
 
@@ -163,6 +163,13 @@ CASES: tuple[Case, ...] = (
     ),
     Case("ms-deform-core", lambda c, h: {"level_shapes": _level_shapes(h)}, inputs=_samples, maps=False),
     Case("multi-head-external-attention", _embed(), inputs=_listed, maps=False),
+    Case(
+        "external-attention-core",
+        _embed(),
+        {"fightingcv": fcv("ExternalAttention", "ExternalAttention")},
+        inputs=_listed,
+        maps=False,
+    ),
     Case("outlooker", _narrow_heads, {"timm": _outlooker}, inputs=tokens, maps=False),
     Case("swin-block", _embed(), _swin(0), inputs=tokens, maps=False),
     Case("swin-block", _embed(shift=3), _swin(3), inputs=tokens, maps=False, label="swin-block (shifted)"),

@@ -190,7 +190,7 @@ def test_wrong_input_exits_with_2_and_writes_nothing(arguments, text, tmp_path, 
         ("{blok: se}", ":1:1: keys 'blok', expected exactly one of block, chain, sum, residual, insert; did you mean"),
         ("{block: cbam, weights: cbam/fashion-mist}", ":1:1: no weights named 'cbam/fashion-mist'; did you mean "),
         ("{block: se, args: {channels: many}}", ":1:20: args.channels: block 'se': argument 'channels' is 'many'"),
-        ("{block: se, args: {channels: 16, reduction: 3}}", ":1:1: block 'se': SE: reduction=3 does not divide"),
+        ("{block: se, args: {channels: 16, reduction: 0}}", ":1:1: block 'se': SE: reduction=0 is below 1"),
     ],
 )
 def test_a_wrong_spec_exits_with_2_and_saves_nothing(spec, text, tmp_path):

@@ -61,6 +61,17 @@ def in_place(self, x_nchw):
     return x_nchw.mul_(self.gate(x_nchw))
 
 
+def in_place_when(mode):
+    """Return a forward that writes to its input in one mode only: training, autograd, layout of the map."""
+
+    def forward(self, x_nchw):
+        last = x_nchw.is_contiguous(memory_format=torch.channels_last)
+        gate_nc11 = self.gate(x_nchw)
+        return x_nchw.mul_(gate_nc11) if (self.training, torch.is_grad_enabled(), last) == mode else x_nchw * gate_nc11
+
+    return forward
+
+
 def backward_crash(self, x_nchw):
     y_nchw = torch.exp(x_nchw * self.gate(x_nchw))
     y_nchw.add_(1)
@@ -151,6 +162,26 @@ def test_the_check_finds_the_broken_block(check, cls):
     with pytest.raises(CheckFailure) as caught:
         check(subject(cls))
     assert caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("mode", "how"),
+    [
+        ((True, True, False), ""),
+        ((True, True, True), " with a channels_last map"),
+        ((True, False, False), " under no_grad"),
+        ((True, False, True), " under no_grad with a channels_last map"),
+        ((False, True, False), " in evaluation"),
+        ((False, True, True), " in evaluation with a channels_last map"),
+        ((False, False, False), " in evaluation under no_grad"),
+        ((False, False, True), " in evaluation under no_grad with a channels_last map"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_an_input_that_is_changed_in_one_mode_only_is_found(mode, how):
+    with pytest.raises(CheckFailure) as caught:
+        f.input_unchanged(subject(broken(forward=in_place_when(mode))))
+    assert caught.value.found == f"forward changed its input 'x_nchw'{how}"
 
 
 @pytest.mark.slow

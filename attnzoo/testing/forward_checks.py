@@ -3,7 +3,7 @@
 import warnings
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnzoo.shape import concrete
 from attnzoo.testing.outputs import call_block, close, difference, expect_shape
@@ -73,19 +73,31 @@ def samples_do_not_mix(subject: Subject) -> None:
 
 
 def input_unchanged(subject: Subject) -> None:
-    """Forward does not write to its inputs, in training or evaluation, with and without gradients."""
-    for training in (True, False):
-        block, inputs = subject.build().train(training), subject.inputs(subject.sizes(), optional=True)
-        before = {k: v.clone() for k, v in inputs.items()}
-        with torch.set_grad_enabled(training):
-            call_block(subject, block, inputs)
-        for name, tensor in inputs.items():
-            if not torch.equal(tensor, before[name]):
-                raise CheckFailure(
-                    f"forward changed its input {name!r}",
-                    input=subject.describe(inputs),
-                    mend="work on a new tensor; no in-place operation on the input or a view of it",
-                )
+    """Forward does not write to its inputs, in training or evaluation, with and without gradients, in any layout."""
+    inputs = subject.inputs(subject.sizes(), optional=True)
+    images = {k: v.contiguous(memory_format=torch.channels_last) for k, v in inputs.items() if v.ndim == 4}
+    layouts = [("", inputs)]
+    if images:
+        layouts.append((" with a channels_last map", {**inputs, **images}))
+    # Blocks choose their in-place forms by mode, by whether gradients are wanted, and by the layout of the map.
+    for training, mode in ((True, ""), (False, " in evaluation")):
+        block = subject.build().train(training)
+        for gradients, tracking in ((True, ""), (False, " under no_grad")):
+            for layout, given in layouts:
+                with torch.set_grad_enabled(gradients):
+                    _expect_unchanged(subject, block, given, mode + tracking + layout)
+
+
+def _expect_unchanged(subject: Subject, block: nn.Module, inputs: dict[str, Tensor], how: str) -> None:
+    before = {k: v.clone() for k, v in inputs.items()}
+    call_block(subject, block, inputs)
+    for name, tensor in inputs.items():
+        if not torch.equal(tensor, before[name]):
+            raise CheckFailure(
+                f"forward changed its input {name!r}{how}",
+                input=subject.describe(inputs),
+                mend="work on a new tensor; no in-place operation on the input or a view of it",
+            )
 
 
 def deterministic(subject: Subject) -> None:

@@ -7,7 +7,7 @@ concrete steps, which `to_ours` and `to_theirs` walk in the two directions. Argu
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -33,6 +33,16 @@ class Step:
     our_sizes: tuple[int, ...]  # first-axis sizes of ours, for splitting
     their_sizes: tuple[int, ...] | None  # first-axis sizes of theirs, for splitting on the way back; None: equal
     stacked: bool  # ours have one axis less than the tensor they are taken from
+    magnitude: float | None  # what their layer adds to the magnitude of theirs, which ours is; None: ours is theirs
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The right side of a line of a tensor table."""
+
+    theirs: str
+    sizes: Sequence[str] | None = None
+    magnitude: float | None = None
 
 
 def translation(dialect: Dialect, arguments: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> list[Step]:
@@ -48,9 +58,9 @@ def translation(dialect: Dialect, arguments: Mapping[str, Any], shapes: Mapping[
         line = _alternative(dialect, left, right, arguments)
         if line is None:
             continue
-        theirs, sizes = line
         for groups in _matches(left, shapes):
-            step = _step(dialect, _fill(left, groups), _fill(theirs, groups), sizes, axes, arguments, shapes)
+            filled = replace(line, theirs=_fill(line.theirs, groups))
+            step = _step(dialect, _fill(left, groups), filled, axes, arguments, shapes)
             for key in step.ours:
                 if key in claimed:
                     message = f"dialect {dialect.name!r}: tensors: {left!r} and {claimed[key]!r} both give {key!r}"
@@ -112,6 +122,8 @@ def their_shapes(steps: Iterable[Step], shapes: Mapping[str, Sequence[int]]) -> 
 def _import(step: Step, tensors: list[Tensor]) -> dict[str, Tensor]:
     value = tensors[0] if len(tensors) == 1 else _join(tensors, stack=step.pattern is not None)
     value = _rearranged(step, value, step.pattern)
+    if step.magnitude is not None:
+        value = value.abs() + step.magnitude
     if len(step.ours) == 1:
         return {step.ours[0]: value}
     _check_pieces(step, value)
@@ -131,6 +143,8 @@ def _check_pieces(step: Step, value: Tensor) -> None:
 
 def _export(step: Step, tensors: list[Tensor]) -> dict[str, Tensor]:
     value = tensors[0] if len(tensors) == 1 else _join(tensors, stack=step.stacked)
+    if step.magnitude is not None:
+        value = _without_magnitude(step, value, step.magnitude)
     value = _rearranged(step, value, _reverse(step.pattern))
     if len(step.theirs) == 1:
         return {step.theirs[0]: value.contiguous()}
@@ -141,6 +155,16 @@ def _export(step: Step, tensors: list[Tensor]) -> dict[str, Tensor]:
     else:
         pieces = value.chunk(len(step.theirs), 0)
     return {k: p.contiguous() for k, p in zip(step.theirs, pieces, strict=True)}
+
+
+def _without_magnitude(step: Step, value: Tensor, magnitude: float) -> Tensor:
+    if not value.is_meta and (value < magnitude).any():
+        message = (
+            f"tensor {', '.join(step.ours)}: a number is {value.min().item():.3g}, expected {magnitude:g} or more: "
+            f"their layer uses |{', '.join(step.theirs)}| + {magnitude:g}; save it in another dialect"
+        )
+        raise DialectError(message)
+    return value - magnitude
 
 
 def _join(tensors: list[Tensor], *, stack: bool) -> Tensor:
@@ -168,14 +192,13 @@ def _rearranged(step: Step, value: Tensor, pattern: str | None) -> Tensor:
 def _step(
     dialect: Dialect,
     left: str,
-    right: str,
-    sizes: Sequence[str] | None,
+    line: _Line,
     axes: Mapping[str, int],
     arguments: Mapping[str, Any],
     shapes: Mapping[str, Sequence[int]],
 ) -> Step:
     ours = _keys(left)
-    names, _, rearrangement = right.partition(":")
+    names, _, rearrangement = line.theirs.partition(":")
     theirs = _keys(names)
     pattern = rearrangement.strip() or None
     unknown = [k for k in ours if k not in shapes]
@@ -185,9 +208,9 @@ def _step(
     first = shapes[ours[0]]
     stacked = pattern is not None and len(ours) > 1 and _axis_count(pattern.split("->")[1]) == len(first) + 1
     known = _pattern_axes(pattern, axes, len(ours) if stacked else None, len(theirs) if len(theirs) > 1 else None)
-    their_sizes = tuple(int(evaluate(str(s), arguments)) for s in sizes) if sizes else None
+    their_sizes = tuple(int(evaluate(str(s), arguments)) for s in line.sizes) if line.sizes else None
     our_sizes = tuple(shapes[k][0] if len(shapes[k]) else 1 for k in ours)
-    return Step(ours, theirs, pattern, known, our_sizes, their_sizes, stacked)
+    return Step(ours, theirs, pattern, known, our_sizes, their_sizes, stacked, line.magnitude)
 
 
 def _pattern_axes(pattern: str | None, axes: Mapping[str, int], ours: int | None, theirs: int | None) -> dict[str, int]:
@@ -215,18 +238,19 @@ def _axes(dialect: Dialect, arguments: Mapping[str, Any]) -> dict[str, int]:
     return axes
 
 
-def _alternative(
-    dialect: Dialect, left: str, right: Any, arguments: Mapping[str, Any]
-) -> tuple[str, Sequence[str] | None] | None:
+def _alternative(dialect: Dialect, left: str, right: Any, arguments: Mapping[str, Any]) -> _Line | None:
     for option in right if isinstance(right, list) else [right]:
         if isinstance(option, str):
-            return option, None
+            return _Line(option)
         if not isinstance(option, dict) or not isinstance(option.get("theirs"), str):
             message = f"dialect {dialect.name!r}: tensors.{left}: {option!r}, expected a key or {{theirs: …}}"
             raise DialectError(message)
-        when = option.get("when")
+        when, added = option.get("when"), option.get("magnitude")
+        if added is not None and not (type(added) in (int, float) and added >= 0):
+            message = f"dialect {dialect.name!r}: tensors.{left}: magnitude is {added!r}, "
+            raise DialectError(message + "expected a number such as 1.0e-5")
         if when is None or evaluate(when, arguments) if isinstance(when, str | None) else when:
-            return option["theirs"], option.get("sizes")
+            return _Line(option["theirs"], option.get("sizes"), added)
     return None
 
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from attnzoo.layers import affine
 from attnzoo_vision.ops.activation import Gate, get_gate
-from attnzoo_vision.ops.channel_window import adaptive_kernel_size, filter_channels
+from attnzoo_vision.ops.channel_window import adaptive_kernel_size, check_circular, filter_channels
 from attnzoo_vision.ops.checks import check_at_least, check_odd
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -15,7 +15,7 @@ class CECA(nn.Module):
     ``y = x * gate(circular_conv_k(mean_hw(x)) + b)``
 
     Args:
-        channels: Channels of the input. It sets the default of ``kernel_size`` alone; the block takes any number from
+        channels: Channels of the input. It sets default and bound of ``kernel_size``; the block takes any number from
             half of ``kernel_size`` on.
         kernel_size: Number of neighbouring channels that a weight depends on, odd; by default ECA's rule, at least 3.
         bias: Add one bias to all logits.
@@ -25,7 +25,8 @@ class CECA(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``kernel_size`` is even, ``channels`` is less than 1, or a gate is not known.
+        ValueError: ``kernel_size`` is even or above ``2 channels + 1`` (of the input, too), ``channels`` is less than
+            1, or a gate is not known.
 
     Source:
         No paper: a variant of ECA (arXiv:1910.03151) by Chris Ha and Ross Wightman.
@@ -40,6 +41,7 @@ class CECA(nn.Module):
         check_at_least("CECA", 1, channels=channels)
         taps = max(3, adaptive_kernel_size(channels)) if kernel_size is None else kernel_size
         check_odd("CECA", kernel_size=taps)
+        check_circular("CECA", channels, taps)
         self.kernel_size = taps
         self.gate = get_gate("CECA", gate)
         self.conv = nn.Conv1d(1, 1, taps, bias=bias)
@@ -54,7 +56,7 @@ class CECA(nn.Module):
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
         weight_11k, bias_1 = affine(self.conv)
-        logit_nc = filter_channels(global_mean(x_nchw), weight_11k.flatten(), circular=True)
+        logit_nc = filter_channels(global_mean(x_nchw), weight_11k.flatten(), circular="CECA")
         if bias_1 is not None:
             logit_nc = logit_nc + bias_1
         return self.gate(logit_nc)[:, :, None, None]

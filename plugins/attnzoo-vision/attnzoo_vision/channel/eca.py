@@ -13,7 +13,8 @@ from attnzoo_vision.ops.pooling import global_mean
 class ECA(nn.Module):
     """Scale each channel by a weight computed from the means of the channels next to it.
 
-    ``y = x * gate(conv_k(mean_hw(x)))``, one filter of k taps along the channel axis, zeros beyond its ends
+    ``y = x * gate(conv_k(mean_hw(x)) + b)``, one filter of k taps along the channel axis, zeros beyond its ends; there
+    is no b by default
 
     Args:
         channels: Channels of the input. It sets the default of ``kernel_size`` alone; the block takes any number.
@@ -21,6 +22,7 @@ class ECA(nn.Module):
             cut off to an integer and, when even, one more: 3 for 8 to 64 channels, 5 for 128 to 1024, 7 for 2048.
         hidden_channels: Number of hidden signals. Given, each mean is first mapped to as many hidden units, followed by
             ``activation``, and the filter reads them all; both layers have a bias.
+        bias: Add one bias b to all logits; with ``hidden_channels`` there is always one.
         activation: What follows the hidden units; without ``hidden_channels`` it has no part.
         gate: What follows the filter.
 
@@ -34,7 +36,8 @@ class ECA(nn.Module):
         Wang et al., "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks", CVPR 2020,
         arXiv:1910.03151, eq. 7 and 12. Authors' code: github.com/BangguWu/ECANet @ b332f6b, models/eca_module.py.
         Deviations: none in the numbers; the authors' code has no rule for ``kernel_size`` and defaults to 3.
-        ``hidden_channels`` is an option of timm (``use_mlp``), not of the paper.
+        ``bias`` is of a port, xmu-xiaoma666/External-Attention-pytorch, and ``hidden_channels`` an option of timm
+        (``use_mlp``); the paper has neither.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class ECA(nn.Module):
         *,
         kernel_size: int | None = None,
         hidden_channels: int | None = None,
+        bias: bool = False,
         activation: Activation = "relu",
         gate: Gate = "sigmoid",
     ) -> None:
@@ -54,7 +58,8 @@ class ECA(nn.Module):
         self.activation = get_activation("ECA", activation)
         self.gate = get_gate("ECA", gate)
         self.expand = None if hidden_channels is None else nn.Conv1d(1, hidden_channels, 1)
-        self.conv = nn.Conv1d(hidden_channels or 1, 1, taps, padding=taps // 2, bias=hidden_channels is not None)
+        has_bias = bias or hidden_channels is not None
+        self.conv = nn.Conv1d(hidden_channels or 1, 1, taps, padding=taps // 2, bias=has_bias)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its weight in (0, 1)."""
@@ -68,7 +73,10 @@ class ECA(nn.Module):
         pooled_nc = global_mean(x_nchw)
         if self.expand is None:
             # a matrix product: conv1d of one channel costs ten times as much
-            logit_nc = filter_channels(pooled_nc, affine(self.conv).weight.flatten())
+            weight_11k, bias_1 = affine(self.conv)
+            logit_nc = filter_channels(pooled_nc, weight_11k.flatten())
+            if bias_1 is not None:
+                logit_nc = logit_nc + bias_1
         else:
             hidden_nrc = self.activation(convolve(self.expand, pooled_nc.unsqueeze(1)))
             logit_nc = convolve(self.conv, hidden_nrc).squeeze(1)

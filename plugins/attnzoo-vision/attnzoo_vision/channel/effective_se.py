@@ -25,9 +25,9 @@ class EffectiveSE(nn.Module):
 
     Source:
         Lee and Park, "CenterMask: Real-Time Anchor-Free Instance Segmentation", CVPR 2020, arXiv:1911.06667, eq. 1-2.
-        Authors' code: github.com/youngwanLEE/vovnet-detectron2, vovnet/vovnet.py, ``eSEModule``.
+        Authors' code: github.com/youngwanLEE/vovnet-detectron2 @ 48e2195, vovnet/vovnet.py, ``eSEModule``.
         Deviations: the paper writes a sigmoid, the authors' code has relu6(x + 3) / 6, which is the default here.
-        ``nn.Linear`` for their 1x1 convolution. ``max_pool`` is an option of timm.
+        ``nn.Linear`` for their 1x1 convolution, drawn as their ``VoVNet`` draws it. ``max_pool`` is an option of timm.
     """
 
     def __init__(self, channels: int, *, gate: Gate = "hard_sigmoid", max_pool: bool = False) -> None:
@@ -36,6 +36,12 @@ class EffectiveSE(nn.Module):
         self.max_pool = max_pool
         self.gate = get_gate("EffectiveSE", gate)
         self.mix = nn.Linear(channels, channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as the authors' network does: normal by fan-in; the bias as PyTorch's."""
+        self.mix.reset_parameters()
+        nn.init.kaiming_normal_(self.mix.weight, nonlinearity="relu")
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its weight."""

@@ -28,10 +28,11 @@ class GatherExcite(nn.Module):
         channels: Channels of the input.
         extent: Step between the places that are gathered at, pixels, even; 0 gathers the whole map into one.
         gather: ``mean`` of a window of ``2 extent - 1`` pixels; ``mean_max``, the mean of its mean and maximum; or
-            ``conv``: one depthwise convolution of the whole map, or log2(extent) of 3 x 3 and stride 2.
-        size: Height and width of the kernel of a ``conv`` of the whole map, pixels.
+            ``conv``: one depthwise convolution of the whole map, or log2(extent), a whole number, of 3 x 3 and
+            stride 2.
+        size: Height and width of the kernel of a ``conv`` of the whole map, pixels; without such there is none.
         padded: Pad that convolution with zeros to keep the size.
-        grid: Take the mean over a grid of so many squares a side instead of windows.
+        grid: Take the ``mean`` over a grid of so many squares a side, in place of the whole map.
         gather_bias: Give the convolutions a bias.
         gather_norm: Follow each convolution by a batch norm.
         gather_activation: Follow also the last convolution by ``activation``, if hidden units come next.
@@ -45,13 +46,16 @@ class GatherExcite(nn.Module):
         the whole map is not padded.
 
     Raises:
-        ValueError: ``extent`` is odd, ``size`` is missing, a number is less than 1, or an option is not known.
+        ValueError: ``extent`` is odd, or no power of two for ``conv``; ``size`` is missing; ``size`` or ``grid`` has no
+            effect; a number is less than 1, or an option is not known.
 
     Source:
         Hu et al., "Gather-Excite: Exploiting Feature Context in Convolutional Neural Networks", NeurIPS 2018,
         arXiv:1810.12348, sections 3-4. Authors' code: github.com/hujie-frank/GENet @ ae791f8, models/RN50-GE*.prototxt.
-        Deviations: none of the defaults; the other options are of ports. A training batch of one value a channel is
-        normalised with the running statistics.
+        Deviations: linear layers for their 1x1 convolutions; the batch norms keep PyTorch's momentum of 0.1, where
+        their Caffe layers have 0.95, which is 0.05 here. Their files gather the whole map alone; another ``extent``
+        is as timm has it, and ``mean_max``, ``padded``, ``grid`` and the options ``gather_*`` are of ports. A training
+        batch of one value a channel is normalised with the running statistics.
     """
 
     def __init__(
@@ -73,7 +77,7 @@ class GatherExcite(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least("GatherExcite", 1, channels=channels, hidden_channels=hidden_channels, grid=grid)
-        _check(extent, gather, size)
+        check_gathering("GatherExcite", extent, gather, size, grid)
         self.extent, self.gather, self.grid = extent, gather, grid
         self.gather_activation = gather_activation
         self.activation = get_activation("GatherExcite", activation)
@@ -83,6 +87,19 @@ class GatherExcite(nn.Module):
         self.norms = nn.ModuleList(BatchNorm2d(channels) for _ in self.convs if gather_norm)
         self.squeeze = nn.Linear(channels, hidden_channels, bias=bias) if hidden_channels else None
         self.excite = nn.Linear(hidden_channels, channels, bias=bias) if hidden_channels else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as the authors do: convolutions normal by fan-in, the excitation with std 0.01, biases 0."""
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_parameters()
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, scaled by its gates."""
@@ -125,17 +142,25 @@ class GatherExcite(nn.Module):
         return x_nchw
 
 
-def _check(extent: int, gather: str, size: Sequence[int] | None) -> None:
-    check_choice("GatherExcite", "gather", gather, ("mean", "mean_max", "conv"))
+def check_gathering(block: str, extent: int, gather: str, size: Sequence[int] | None, grid: int | None) -> None:
+    """Raise ValueError if the options of ``block`` for what is gathered are wrong, or do not fit each other."""
+    check_choice(block, "gather", gather, ("mean", "mean_max", "conv"))
     message = ""
     if extent < 0 or extent % 2:
-        message = f"GatherExcite: extent={extent} is not 0 or an even number; use 0 for the whole map"
+        message = f"extent={extent} is not 0 or an even number; use 0 for the whole map"
+    elif gather == "conv" and extent & (extent - 1):
+        lower = 2 ** int(math.log2(extent))
+        message = f"extent={extent} with gather='conv' is not a power of two; use {lower} or {2 * lower}"
     elif gather == "conv" and extent == 0 and size is None:
-        message = "GatherExcite: extent=0 with gather='conv' needs size; give height and width of the map"
+        message = "extent=0 with gather='conv' needs size; give height and width of the map"
     elif size is not None and (len(size) != 2 or min(size) < 1):
-        message = f"GatherExcite: size={list(size)} is not a height and a width; give two positive numbers"
+        message = f"size={list(size)} is not a height and a width; give two positive numbers"
+    elif size is not None and (gather != "conv" or extent):
+        message = f"size={list(size)} needs gather='conv' and extent=0, found {gather!r} and {extent}; leave it out"
+    elif grid is not None and (gather != "mean" or extent):
+        message = f"grid={grid} needs gather='mean' and extent=0, found {gather!r} and {extent}; leave it out"
     if message:
-        raise ValueError(message)
+        raise ValueError(f"{block}: {message}")
 
 
 def _gather_convs(channels: int, extent: int, size: Sequence[int] | None, padded: bool, bias: bool) -> list[nn.Conv2d]:

@@ -4,9 +4,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from attnzoo_vision.channel.gather_excite import GatherExcite
+from attnzoo_vision.channel.gather_excite import GatherExcite, check_gathering
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_probability
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.rectify import rectify
@@ -25,7 +25,7 @@ class GEBlock(nn.Module):
         extent: As in ``GatherExcite``: step between the places that are gathered at, 0 for the whole map.
         gather: As in ``GatherExcite``: ``mean`` or ``conv``.
         size: Height and width, after ``stride``, of the kernel of a ``conv`` of the whole map.
-        grid: Take the mean over a grid of so many squares a side instead of windows.
+        grid: Take the ``mean`` over a grid of so many squares a side, in place of the whole map.
         hidden_channels: Hidden units of the excitation; none by default.
         dropout: Probability of a zero between the convolutions.
 
@@ -39,7 +39,10 @@ class GEBlock(nn.Module):
     Source:
         Hu et al., "Gather-Excite", NeurIPS 2018, arXiv:1810.12348, as in the port for small images
         github.com/BayesWatch/pytorch-GENet @ 3fbf99f, models/blocks.py, ``GEBlock``.
-        Deviations: maps need not be square.
+        Deviations: maps need not be square, and linear layers take the place of 1x1 convolutions. The weights start
+        as in the Caffe models of the paper's authors; the port's network draws every convolution normally by its
+        outputs, with variance ``2 / (k k out_channels)``. A training batch of one value a channel is normalised with
+        the running statistics.
     """
 
     def __init__(
@@ -57,9 +60,13 @@ class GEBlock(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least("GEBlock", 1, channels=channels, out_channels=out_channels, stride=stride)
+        check_at_least("GEBlock", 1, hidden_channels=hidden_channels, grid=grid)
+        check_probability("GEBlock", dropout=dropout)
+        check_gathering("GEBlock", extent, gather, size, grid)
         out = channels if out_channels is None else out_channels
         if out == channels and stride != 1:
-            message = f"GEBlock: stride={stride} needs out_channels other than {channels}, the shortcut being the input"
+            message = f"GEBlock: stride={stride} does not fit the shortcut, which is the input if out_channels={out} is"
+            message += f" channels={channels}; use stride=1 or other out_channels"
             raise ValueError(message)
         self.norm1 = BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
@@ -77,6 +84,15 @@ class GEBlock(nn.Module):
             bias=False,
         )
         self.shortcut = None if out == channels else nn.Conv2d(channels, out, 1, stride, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as the paper's authors do: convolutions normal by fan-in, the excitation with std 0.01."""
+        for module in self.children():
+            if isinstance(module, nn.BatchNorm2d | GatherExcite):
+                module.reset_parameters()
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of the shortcut and the branch."""

@@ -119,14 +119,13 @@ class _Fusion(nn.Module):
 
 def _check(channels: int, middle: int, stride: int, attention: str, projection: bool) -> None:
     check_choice("GSoPBlock", "attention", attention, ("none", "channel", "position", "sum", "max", "concat"))
+    check_at_least("GSoPBlock", 1, hidden_channels=middle)
     message = ""
     if not projection and (stride != 1 or channels != 4 * middle):
         message = f"GSoPBlock: projection=False needs stride=1 and channels={4 * middle}, found {stride} and {channels}"
-        message += f" with hidden_channels={middle}"
+        message += f" with hidden_channels={middle}; use projection=True"
     elif attention == "concat" and (not 16 <= middle <= 512 or 4 * middle % (middle // 16)):
-        message = (
-            "GSoPBlock: attention='concat' needs hidden_channels of 16 to 512 such that their quadruple falls into"
-        )
-        message += f" hidden_channels // 16 groups, as that of multiples of 16 does; found {middle}"
+        message = f"GSoPBlock: attention='concat' with hidden_channels={middle}, expected 16 to 512, whose quadruple "
+        message += "falls into hidden_channels // 16 groups; use a multiple of 16"
     if message:
         raise ValueError(message)

@@ -3,9 +3,10 @@
 from torch import Tensor, nn
 
 from attnzoo.layers import affine
+from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.gram import gram
+from attnzoo_vision.ops.gram import mean_gram
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.second_order import init_by_outputs
@@ -15,19 +16,21 @@ from attnzoo_vision.ops.tokens import as_tokens, project_back
 class GSoPChannel(nn.Module):
     """Scale each channel by a weight computed from the covariances between channels.
 
-    ``t = relu(BN(W1 relu(x) + b1))``, ``K = cov_hw(t)``, ``y = x * sigmoid(W3 (W2_i BN(K)_i + b2_i)_i + b3)``, where
+    ``t = relu(BN(W1 relu(x) + b1))``, ``K = cov_hw(t)``, ``y = x * sigmoid(W3 act(W2_i BN(K)_i + b2_i)_i + b3)``, where
     each row i of the covariance matrix has a filter of its own
 
     Args:
         channels: Channels of the input.
         hidden_channels: Channels that the covariance is taken of.
         stride: Step at which pixels are taken for it; the authors take 2 in the first stage of a ResNet.
+        activation: What follows the filters of the rows: nothing in the authors' code; ``leaky_relu`` is said to be
+            the paper's.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: A number is less than 1.
+        ValueError: A number is less than 1, or an activation is not known.
 
     Source:
         Gao et al., "Global Second-order Pooling Convolutional Networks", CVPR 2019, arXiv:1811.12006, section 3.1.
@@ -37,9 +40,12 @@ class GSoPChannel(nn.Module):
         one value a channel, which theirs refuses, is normalised with the running statistics.
     """
 
-    def __init__(self, channels: int, *, hidden_channels: int = 128, stride: int = 1) -> None:
+    def __init__(
+        self, channels: int, *, hidden_channels: int = 128, stride: int = 1, activation: Activation = "identity"
+    ) -> None:
         super().__init__()
         check_at_least("GSoPChannel", 1, channels=channels, hidden_channels=hidden_channels, stride=stride)
+        self.activation = get_activation("GSoPChannel", activation)
         self.reduce = nn.Conv2d(channels, hidden_channels, 1, stride)
         self.norm = BatchNorm2d(hidden_channels)
         self.row_norm = BatchNorm1d(hidden_channels)
@@ -66,7 +72,7 @@ class GSoPChannel(nn.Module):
         reduced_ndhw = project_back(as_tokens(taken_nchw), weight_dc11.flatten(1), bias_d, taken_nchw)
         feature_ndm = rectify(self.norm(reduced_ndhw)).flatten(2)
         feature_ndm = feature_ndm - feature_ndm.mean(dim=2, keepdim=True)
-        covariance_ndd = gram(feature_ndm) / feature_ndm.shape[2]
-        row_nr = self.row_filter(self.row_norm(covariance_ndd).flatten(1))
+        covariance_ndd = mean_gram(feature_ndm, feature_ndm.shape[2])
+        row_nr = self.activation(self.row_filter(self.row_norm(covariance_ndd).flatten(1)))
         weight_nc: Tensor = self.expand(row_nr).sigmoid()
         return weight_nc[:, :, None, None]

@@ -7,7 +7,7 @@ from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.convolution import convolve
-from attnzoo_vision.ops.gram import gram
+from attnzoo_vision.ops.gram import mean_gram
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.second_order import init_by_outputs
@@ -19,12 +19,13 @@ _PLACES = _SIDE * _SIDE
 class GSoPPosition(nn.Module):
     """Scale each position by a weight computed from the second-order statistics of an 8 x 8 grid of positions.
 
-    ``t = pool_8x8(BN(W1 relu(x) + b1))``, ``K = t^T t / 64 - (sum_d t)(sum_d t)^T / 64^2``,
+    ``t = pool_8x8(BN(W1 relu(x) + b1))``, ``K = t^T t / n - (sum_d t)(sum_d t)^T / n^2``, n = 64,
     ``y = relu(x * pool(sigmoid(W3 relu(W2_i BN(K)_i + b2_i)_i + b3)))``
 
     Args:
         channels: Channels of the input.
         hidden_channels: Channels that the statistics are taken of.
+        centred: Take ``hidden_channels`` for n, which makes K the covariance over the channels, as the paper has it.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
@@ -36,13 +37,15 @@ class GSoPPosition(nn.Module):
         Gao et al., "Global Second-order Pooling Convolutional Networks", CVPR 2019, arXiv:1811.12006, section 3.2.
         Authors' code: github.com/ZilinGao/Global-Second-order-Pooling-Convolutional-Networks @ 662a699,
         torchvision/models/resnet.py, ``Bottleneck.pos_att``.
-        Deviations: none from the code. K is the paper's covariance only for 64 ``hidden_channels``; with others the
-        code, and so this block, divides by the number of positions and does not centre.
+        Deviations: none from the code, which divides by the number of positions: its K is the covariance only for 64
+        ``hidden_channels``, or if ``centred``. A training batch of one value a channel is normalised with the running
+        statistics.
     """
 
-    def __init__(self, channels: int, *, hidden_channels: int = 128) -> None:
+    def __init__(self, channels: int, *, hidden_channels: int = 128, centred: bool = False) -> None:
         super().__init__()
         check_at_least("GSoPPosition", 1, channels=channels, hidden_channels=hidden_channels)
+        self.count = hidden_channels if centred else _PLACES
         self.reduce = nn.Conv2d(channels, hidden_channels, 1)
         self.norm = BatchNorm2d(hidden_channels)
         self.row_norm = BatchNorm1d(_PLACES)
@@ -68,8 +71,8 @@ class GSoPPosition(nn.Module):
         feature_ndhw = self.norm(convolve(self.reduce, rectify(x_nchw)))
         feature_ndm = adaptive_mean(feature_ndhw, _SIDE, _SIDE).flatten(2)
         sum_nm = feature_ndm.sum(dim=1)
-        product_nmm = gram(feature_ndm.transpose(1, 2)) / _PLACES
-        moment_nmm = product_nmm - sum_nm[:, :, None] * sum_nm[:, None, :] / _PLACES**2
+        product_nmm = mean_gram(feature_ndm.transpose(1, 2), self.count)
+        moment_nmm = product_nmm - sum_nm[:, :, None] * sum_nm[:, None, :] / self.count**2
         row_nr = torch.relu(self.row_filter(self.row_norm(moment_nmm).flatten(1)))
         weight_nm: Tensor = self.expand(row_nr).sigmoid()
         return weight_nm.view(-1, 1, _SIDE, _SIDE)

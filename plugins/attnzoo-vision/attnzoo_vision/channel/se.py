@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pooling import global_mean, mean_max
 
 
@@ -15,7 +15,7 @@ class SE(nn.Module):
 
     Args:
         channels: Channels of the input.
-        reduction: Divisor of ``channels`` that gives the number of hidden units.
+        reduction: Divisor of ``channels`` that gives the number of hidden units, rounded down, at least 1.
         hidden_channels: Number of hidden units; given, it takes the place of ``reduction``.
         bias: Give both layers a bias, as the authors' models have.
         activation: What follows the first layer.
@@ -27,15 +27,16 @@ class SE(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``reduction`` does not divide ``channels``, a number is less than 1, or an
-            activation or gate is not known.
+        ValueError: A number is less than 1, or an activation or gate is not known.
 
     Source:
         Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, arXiv:1709.01507, eq. 2-4.
         Authors' code: github.com/hujie-frank/SENet @ 0262d43, models/SE-ResNet-50.prototxt.
-        Deviations: ``nn.Linear`` for their 1x1 convolutions; the numbers are the same. ``max_pool`` and
-        ``batch_norm`` are options of timm, not of the paper; a training batch of one sample, which has no variance, is
-        normalised with the running statistics.
+        Deviations: ``nn.Linear`` for their 1x1 convolutions; the numbers are the same. Fewer than ``reduction``
+        channels have one hidden unit, where ``channels // reduction`` leaves none. The released files, made for
+        evaluation, do not say how the layers were initialised; they are as PyTorch's. ``max_pool`` and ``batch_norm``
+        are options of timm, not of the paper; a training batch of one sample, which has no variance, is normalised
+        with the running statistics.
     """
 
     def __init__(
@@ -51,10 +52,8 @@ class SE(nn.Module):
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        check_at_least("SE", 1, channels=channels, hidden_channels=hidden_channels)
-        if hidden_channels is None:
-            check_divides("SE", "reduction", reduction, "channels", channels)
-        hidden = channels // reduction if hidden_channels is None else hidden_channels
+        check_at_least("SE", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
+        hidden = max(1, channels // reduction) if hidden_channels is None else hidden_channels
         self.max_pool = max_pool
         self.activation = get_activation("SE", activation)
         self.gate = get_gate("SE", gate)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.activation import Activation, get_fresh_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
-from attnzoo_vision.ops.checks import check_at_least, check_odd
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_odd
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
@@ -40,8 +40,9 @@ class SK(nn.Module):
     Source:
         Li et al., "Selective Kernel Networks", CVPR 2019, arXiv:1903.06586, eq. 1-6.
         Authors' code: github.com/implus/SKNet @ 17dd708, models/sknet50.prototxt.
-        Deviations: linear layers for their 1x1 convolutions. ``split_input`` is an option of timm, ``select_bias`` of
-        syt2/SKNet. A training batch of one sample, which theirs refuse, is normalised with the running statistics.
+        Deviations: linear layers for their 1x1 convolutions; the batch norms keep PyTorch's momentum of 0.1, where
+        their Caffe layers have 0.95, which is 0.05 here. ``split_input`` is an option of timm, ``select_bias`` of
+        syt2/SKNet. A training batch of one sample is normalised with the running statistics.
     """
 
     def __init__(
@@ -82,6 +83,19 @@ class SK(nn.Module):
         self.squeeze = nn.Linear(out, hidden, bias=False)
         self.norm = BatchNorm1d(hidden)
         self.select = nn.Linear(hidden, count * out, bias=select_bias)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as the authors do: convolutions normal by fan-in, the two layers normal with std 0.01."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+            elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.reset_parameters()
+        if self.select.bias is not None:
+            nn.init.zeros_(self.select.bias)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of the branches, each channel scaled by its weights."""
@@ -111,8 +125,10 @@ def _check(channels: int, out_channels: int, kernel_size: Sequence[int], groups:
     if not kernel_size:
         message = f"SK: kernel_size={kernel_size!r} is empty; give odd numbers, as in [3, 5]"
     elif part * len(kernel_size) != channels and split_input:
-        message = f"SK: split_input: {len(kernel_size)} branches cannot share channels={channels} evenly"
-    elif part % groups or out_channels % groups:
-        message = f"SK: groups={groups} does not divide {part} and {out_channels}, the channels of a branch"
+        count = len(kernel_size)
+        message = f"SK: split_input=True does not share channels={channels} evenly among {count} branches; "
+        message += f"use a multiple of {count}"
     if message:
         raise ValueError(message)
+    check_divides("SK", "groups", groups, f"channels // {len(kernel_size)}" if split_input else "channels", part)
+    check_divides("SK", "groups", groups, "out_channels", out_channels)

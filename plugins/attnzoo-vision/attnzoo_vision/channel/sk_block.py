@@ -92,8 +92,10 @@ class SKBlock(nn.Module):
 
 
 def _check(channels: int, middle: int, stride: int, groups: int, reduction: int, projection: bool) -> None:
+    check_at_least("SKBlock", 1, hidden_channels=middle)
     check_divides("SKBlock", "groups", groups, "hidden_channels", middle)
     check_at_most("SKBlock", "reduction", reduction, "hidden_channels", middle)
     if not projection and (stride != 1 or channels != 4 * middle):
-        message = f"SKBlock: projection=False needs stride 1 and channels={4 * middle}, found {stride} and {channels}"
+        message = f"SKBlock: projection=False needs stride=1 and channels={4 * middle}, found {stride} and {channels}"
+        message += "; use projection=True"
         raise ValueError(message)

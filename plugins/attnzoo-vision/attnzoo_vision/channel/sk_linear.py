@@ -30,7 +30,8 @@ class SKLinear(nn.Module):
     Source:
         Not the paper's block (arXiv:1903.06586; see ``sk``) but the port that is copied most:
         github.com/pppLang/SKNet @ ef76d8d, sknet.py, ``SKConv``.
-        Deviations: none in the numbers; its argument ``WH`` has no effect and is left out.
+        Deviations: none in the numbers, nor in the initialisation, which is PyTorch's; its argument ``WH`` has no
+        effect on maps of that size and is left out.
     """
 
     def __init__(

@@ -6,9 +6,8 @@ from attnzoo_vision.ops.activation import Activation, get_fresh_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.checks import check_at_least, check_divides
-from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
-from attnzoo_vision.ops.joined_norm import conv_and_norm
+from attnzoo_vision.ops.joined_norm import conv_and_norm, fresh_norm
 
 
 class SplitAttention(nn.Module):
@@ -41,8 +40,8 @@ class SplitAttention(nn.Module):
         Zhang et al., "ResNeSt: Split-Attention Networks", arXiv:2004.08955, eq. 1-2 and figure 2.
         Authors' code: github.com/zhanghang1989/ResNeSt @ 1dfb3e8, resnest/torch/models/splat.py, ``SplAtConv2d``.
         Deviations: no rectified convolution and no DropBlock, which is a stub there; grouped linear layers for their
-        grouped 1x1 convolutions; a training batch of one sample, which they refuse, is normalised with the running
-        statistics.
+        grouped 1x1 convolutions; the weights start as the authors' ``ResNet`` draws them, where their class alone keeps
+        PyTorch's; a training batch of one sample, which they refuse, is normalised with the running statistics.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class SplitAttention(nn.Module):
         hidden = max(channels * radix // 4, 32) if hidden_channels is None else hidden_channels
         pad = kernel_size // 2 if padding is None else padding
         check_at_least("SplitAttention", 0, padding=padding)
-        check_divides("SplitAttention", "groups * radix", groups * radix, "channels", channels)
+        check_divides("SplitAttention", "groups", groups, "channels", channels, factor=radix, factor_name="radix")
         check_divides("SplitAttention", "groups", groups, "out_channels", out)
         check_divides("SplitAttention", "groups", groups, "hidden_channels", hidden)
         self.radix, self.groups = radix, groups
@@ -79,6 +78,16 @@ class SplitAttention(nn.Module):
         self.squeeze = GroupedLinear(out, hidden, groups=groups)
         self.squeeze_norm = BatchNorm1d(hidden) if norm else nn.Identity()
         self.select = GroupedLinear(hidden, out * radix, groups=groups)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as the authors' network does: normal, by the number of outputs; biases as PyTorch's."""
+        for layer in (self.conv, self.squeeze, self.select):
+            layer.reset_parameters()
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        for norm in (self.conv_norm, self.squeeze_norm):
+            if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+                norm.reset_parameters()
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of the splits, each channel scaled by its weights."""
@@ -90,14 +99,10 @@ class SplitAttention(nn.Module):
         return {"split": self._weight(self._splits(x_nchw))[:, :, :, None, None]}
 
     def _splits(self, x_nchw: Tensor) -> tuple[Tensor, ...]:
-        if isinstance(self.conv_norm, nn.BatchNorm2d):
-            y_nchw = conv_and_norm(self.conv, self.conv_norm, x_nchw)
-        else:
-            y_nchw = convolve(self.conv, x_nchw)
-        return self.activation(y_nchw).chunk(self.radix, dim=1)
+        return self.activation(conv_and_norm(self.conv, self.conv_norm, x_nchw)).chunk(self.radix, dim=1)
 
     def _weight(self, splits: tuple[Tensor, ...]) -> Tensor:
-        hidden_nr = self.activation(self.squeeze_norm(self.squeeze(pooled_sum(splits))))
+        hidden_nr = self.activation(fresh_norm(self.squeeze_norm, self.squeeze(pooled_sum(splits))))
         # the layer gives group after group, in each split after split; the splits are cut the other way round
         logit_ngsc = self.select(hidden_nr).unflatten(1, (self.groups, self.radix, -1))
         logit_nsc: Tensor = logit_ngsc.transpose(1, 2).flatten(2)

@@ -51,7 +51,7 @@ class SRM(nn.Module):
         # var() costs 25 to 180 reads of the map on a CPU, a difference and a sum of squares 4 to 25
         squares_nc = square_sum(x_nchw - mean_nc[:, :, None, None])
         freedom = torch.sym_max(x_nchw.shape[2] * x_nchw.shape[3] - 1, 1)
-        deviation_nc = (squares_nc / freedom + self.eps).sqrt()
+        deviation_nc = (squares_nc / freedom + self.eps).sqrt().to(mean_nc.dtype)
         style_nc = mean_nc * self.style_weight[:, 0] + deviation_nc * self.style_weight[:, 1]
         weight_nc: Tensor = self.norm(style_nc).sigmoid()
         return weight_nc[:, :, None, None]

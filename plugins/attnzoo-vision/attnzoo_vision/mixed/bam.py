@@ -18,18 +18,22 @@ class BAM(nn.Module):
 
     ``y = x * (1 + sigmoid(channel(mean_hw(x)) * spatial(x)))``; ``channel`` is linear, BN, ReLU, linear; ``spatial``
     is a 1x1 convolution and two dilated 3x3 convolutions, each with BN and ReLU, then a 1x1 convolution to one plane.
+    Weights start as in the authors' network: convolutions normal, biases 0.
 
     Args:
         channels: Channels of the input.
         reduction: Divisor of ``channels`` that gives the channels inside both branches, rounded down.
         dilation: Distance of the taps of the 3x3 convolutions in pixels.
         combine: ``product`` of the two answers, as in the authors' code and weights, or their ``sum``, as in the paper.
+        num_layers: Hidden layers of the channel branch, each linear, BN and ReLU.
+        num_dilated: Dilated convolutions of the spatial branch, each with BN and ReLU.
+        final_norm: Whether both branches end in a BN, as in the paper; the authors' code has none there.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: No channel is left inside, or ``combine`` is unknown.
+        ValueError: No channel is left inside, ``num_layers`` or ``num_dilated`` is negative, or ``combine`` is unknown.
 
     Source:
         Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, arXiv:1807.06514, eq. 1-5.
@@ -45,21 +49,33 @@ class BAM(nn.Module):
         reduction: int = 16,
         dilation: int = 4,
         combine: Literal["product", "sum"] = "product",
+        num_layers: int = 1,
+        num_dilated: int = 2,
+        final_norm: bool = False,
     ) -> None:
         super().__init__()
         check_at_least("BAM", 1, channels=channels, reduction=reduction, dilation=dilation)
+        check_at_least("BAM", 0, num_layers=num_layers, num_dilated=num_dilated)
         check_at_most("BAM", "reduction", reduction, "channels", channels)
-        hidden = channels // reduction
         check_choice("BAM", "combine", combine, ("product", "sum"))
+        hidden = channels // reduction
         self.combine = combine
-        self.channel = nn.Sequential(
-            nn.Linear(channels, hidden), BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, channels)
-        )
-        layers: list[nn.Module] = [nn.Conv2d(channels, hidden, 1), BatchNorm2d(hidden), nn.ReLU()]
-        for _ in range(2):
-            dilated = nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation)
-            layers += [dilated, BatchNorm2d(hidden), nn.ReLU()]
-        self.spatial = nn.Sequential(*layers, nn.Conv2d(hidden, 1, 1))
+        self.channel = nn.Sequential(*_channel_layers(channels, hidden, num_layers))
+        self.spatial = nn.Sequential(*_spatial_layers(channels, hidden, num_dilated, dilation))
+        if final_norm:
+            self.channel.append(BatchNorm1d(channels))
+            self.spatial.append(BatchNorm2d(1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as the authors' network does: convolutions by the number of outputs, biases zero."""
+        for layer in (*self.channel, *self.spatial):
+            if isinstance(layer, nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d):
+                layer.reset_parameters()
+            elif isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the answers to be combined: ``channel``, ``(N, C, 1, 1)``, and ``spatial``, ``(N, 1, H, W)``."""
@@ -83,3 +99,19 @@ class BAM(nn.Module):
             return torch.addcmul(x, x, kept_sigmoid(answer).to(x.dtype))
         weight = answer.sigmoid_()
         return torch.addcmul(x, x, weight, out=weight) if runs_plainly() else x + x * weight
+
+
+def _channel_layers(channels: int, hidden: int, num_layers: int) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    widths = [channels, *[hidden] * num_layers]
+    for width in widths[:-1]:
+        layers += [nn.Linear(width, hidden), BatchNorm1d(hidden), nn.ReLU()]
+    return [*layers, nn.Linear(widths[-1], channels)]
+
+
+def _spatial_layers(channels: int, hidden: int, num_dilated: int, dilation: int) -> list[nn.Module]:
+    layers: list[nn.Module] = [nn.Conv2d(channels, hidden, 1), BatchNorm2d(hidden), nn.ReLU()]
+    for _ in range(num_dilated):
+        dilated = nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation)
+        layers += [dilated, BatchNorm2d(hidden), nn.ReLU()]
+    return [*layers, nn.Conv2d(hidden, 1, 1)]

@@ -1,6 +1,5 @@
 """CBAM: a weight for each channel, then a weight for each pixel."""
 
-import math
 from typing import Literal
 
 import torch
@@ -23,7 +22,8 @@ class CBAM(nn.Module):
     """Scale each channel by a weight from pooled pixels, then each pixel by a weight from pooled channels.
 
     ``z = x * sigmoid(sum_p mlp(pool_p(x)));  y = z * sigmoid(BN(k_max * max_c(z) + k_mean * mean_c(z)))``
-    where ``mlp(s) = W2 relu(W1 s + b1) + b2`` is shared by the poolings and ``*`` with ``k`` is a convolution.
+    where ``mlp(s) = W2 relu(W1 s + b1) + b2`` is shared by the poolings and ``*`` with ``k`` is a convolution. Weights
+    start as in the authors' network: kernels normal, biases 0, and BN's weight 0, so each pixel's weight is 1/2 then.
 
     Args:
         channels: Channels of the input.
@@ -35,6 +35,8 @@ class CBAM(nn.Module):
         activation: Nonlinearity between the two layers of ``mlp``.
         gate: Function that makes a weight of a number, in both parts.
         momentum: Share of the new batch in the running statistics of the batch norm.
+        spatial_norm: Whether the spatial part has its batch norm; many copies have none.
+        spatial_bias: Whether the spatial convolution has a bias, ``k_max * max_c(z) + k_mean * mean_c(z) + b``.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
@@ -47,7 +49,7 @@ class CBAM(nn.Module):
         Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv:1807.06521, eq. 1-3.
         Authors' code: github.com/Jongchan/attention-module @ 459efad, MODELS/cbam.py.
         Deviations: the two input channels of the spatial convolution are two parameters, since libraries order them
-        differently. The authors' ResNet also zeroes ``norm.weight`` at the start; alone, the module keeps 1.
+        differently. Their ResNet zeroes the batch norm's weight from outside of the module.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class CBAM(nn.Module):
         activation: Activation = "relu",
         gate: Gate = "sigmoid",
         momentum: float = 0.01,
+        spatial_norm: bool = True,
+        spatial_bias: bool = False,
     ) -> None:
         super().__init__()
         check_at_least("CBAM", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
@@ -78,15 +82,25 @@ class CBAM(nn.Module):
         if kernel_size is not None:
             self.kernel_max = nn.Parameter(torch.empty(1, 1, kernel_size, kernel_size))
             self.kernel_mean = nn.Parameter(torch.empty(1, 1, kernel_size, kernel_size))
-            self.norm = BatchNorm2d(1, momentum=momentum)
-            self.reset_parameters()
+            self.spatial_bias = nn.Parameter(torch.empty(1)) if spatial_bias else None
+            self.norm = BatchNorm2d(1, momentum=momentum) if spatial_norm else None
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the spatial kernels as ``nn.Conv2d(2, 1, kernel_size)`` would."""
-        if self.kernel_size is not None:
-            bound = 1 / math.sqrt(2 * self.kernel_size**2)
-            nn.init.uniform_(self.kernel_max, -bound, bound)
-            nn.init.uniform_(self.kernel_mean, -bound, bound)
+        """Draw the weights as the authors' network does: kernels by the number of outputs, zero in the norm."""
+        for layer in (self.squeeze, self.excite):
+            layer.reset_parameters()
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        if self.kernel_size is None:
+            return
+        for kernel_11kk in (self.kernel_max, self.kernel_mean):
+            nn.init.kaiming_normal_(kernel_11kk, mode="fan_out", nonlinearity="relu")
+        if self.spatial_bias is not None:
+            nn.init.zeros_(self.spatial_bias)
+        if self.norm is not None:
+            self.norm.reset_parameters()
+            nn.init.zeros_(self.norm.weight)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``channel``, ``(N, C, 1, 1)``, and, if there is a spatial part, ``spatial``, ``(N, 1, H, W)``."""
@@ -118,7 +132,10 @@ class CBAM(nn.Module):
     def _spatial_weight(self, x_nchw: Tensor) -> Tensor:
         maps_n2hw = torch.cat([max_over_channels(x_nchw), mean_over(x_nchw, 1, keepdim=True)], dim=1)
         kernels_12kk = torch.cat([self.kernel_max, self.kernel_mean], dim=1)
-        return self.gate(self.norm(convolve_to_plane(maps_n2hw, kernels_12kk)))
+        logits_n1hw = convolve_to_plane(maps_n2hw, kernels_12kk)
+        if self.spatial_bias is not None:
+            logits_n1hw = logits_n1hw + self.spatial_bias
+        return self.gate(logits_n1hw if self.norm is None else self.norm(logits_n1hw))
 
 
 def _pool(x_nchw: Tensor, kind: Pool) -> Tensor:
@@ -135,5 +152,6 @@ def _pool(x_nchw: Tensor, kind: Pool) -> Tensor:
 def _check(kernel_size: int | None, pools: tuple[str, ...]) -> None:
     check_odd("CBAM", kernel_size=kernel_size)
     if not pools or any(pool not in _POOLS for pool in pools):
-        message = f"CBAM: pools={list(pools)} must be one or more of {', '.join(_POOLS)}"
+        known = ", ".join(map(repr, _POOLS))
+        message = f"CBAM: pools={list(pools)} are not all known, or none; use one or more of {known}"
         raise ValueError(message)

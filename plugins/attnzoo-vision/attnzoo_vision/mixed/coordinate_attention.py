@@ -13,6 +13,9 @@ class CoordinateAttention(nn.Module):
 
     ``h, w = split(hardswish(BN(W1 [mean_w(x), mean_h(x)])));  y = x * sigmoid(Wh h) * sigmoid(Ww w)``
 
+    Weights start as in the authors' MobileNetV2: those of the three layers normal with the standard deviation
+    ``sqrt(2 / outputs)``, biases 0.
+
     Args:
         channels: Channels of the input.
         reduction: Divisor of ``channels`` that gives the number of hidden units, rounded down, at least 8.
@@ -59,6 +62,16 @@ class CoordinateAttention(nn.Module):
         self.norm = nn.BatchNorm1d(hidden) if norm else None
         self.height = nn.Linear(hidden, channels, bias=bias)
         self.width = nn.Linear(hidden, channels, bias=bias)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as the authors' network does: normal, by the number of outputs."""
+        for layer in (self.squeeze, self.height, self.width):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        if self.norm is not None:
+            self.norm.reset_parameters()
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``height``, ``(N, C, H, 1)``, and ``width``, ``(N, C, 1, W)``."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_at_most
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_probability
 
 
 class DIACell(nn.Module):
@@ -43,6 +43,7 @@ class DIACell(nn.Module):
         super().__init__()
         sizes = {"channels": channels, "hidden_channels": hidden_channels, "reduction": reduction}
         check_at_least("DIACell", 1, **sizes, num_layers=num_layers)
+        check_probability("DIACell", dropout=dropout)
         self.hidden_channels = channels if hidden_channels is None else hidden_channels
         check_at_most("DIACell", "reduction", reduction, "channels", channels)
         check_at_most("DIACell", "reduction", reduction, "hidden_channels", self.hidden_channels)

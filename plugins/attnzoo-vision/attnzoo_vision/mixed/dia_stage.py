@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.mixed.dia_cell import DIACell
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_multiple
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_multiple
 from attnzoo_vision.ops.convolution import convolve_through
 from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.pooling import global_mean
@@ -30,7 +30,7 @@ class DIAStage(nn.Module):
         ``(N, C, H, W)`` to ``(N, O, ceil(H / stride), ceil(W / stride))``; any H and W from 1 on.
 
     Raises:
-        ValueError: 4 does not divide ``out_channels``, or an argument is less than 1.
+        ValueError: 4 does not divide ``out_channels``, ``reduction`` is above it, or an argument is less than 1.
 
     Source:
         Huang et al., "DIANet: Dense-and-Implicit Attention Network", AAAI 2020, arXiv:1905.10671, section 3.
@@ -52,6 +52,7 @@ class DIAStage(nn.Module):
         check_at_least("DIAStage", 1, **sizes, num_blocks=num_blocks)
         out_channels = channels if out_channels is None else out_channels
         check_multiple("DIAStage", 4, out_channels=out_channels)
+        check_at_most("DIAStage", "reduction", reduction, "out_channels", out_channels)
         first = _Bottleneck(channels, out_channels, stride)
         rest = [_Bottleneck(out_channels, out_channels, 1) for _ in range(num_blocks - 1)]
         self.blocks = nn.ModuleList([first, *rest])

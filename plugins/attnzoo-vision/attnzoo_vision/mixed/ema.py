@@ -10,6 +10,7 @@ from attnzoo_vision.ops.channel_groups import scale_groups
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.convolution import convolve_by
+from attnzoo_vision.ops.pooling import widen
 from attnzoo_vision.ops.strips import pool_strips, project_strip
 
 
@@ -71,19 +72,24 @@ class EMA(nn.Module):
         return convolve_by(u_mdhw, kernel_1d33, (bias_d * share_d).sum(0, keepdim=True))
 
     def _local_mean(self, u_mdhw: Tensor, columns_mdw: Tensor, weight_dd33: Tensor, bias_d: Tensor) -> Tensor:
-        """Return ``mean_hw(conv3x3(u))``: each tap sees the sum of the map without a border row or column."""
+        """Return ``mean_hw(conv3x3(u))``: each tap sees the map without a border row or column.
+
+        Shares of means, not sums, which overflow in float16.
+        """
         h, w = u_mdhw.shape[2:]
-        total_mdw = columns_mdw * h
-        by_row = torch.stack([total_mdw - u_mdhw[:, :, -1], total_mdw, total_mdw - u_mdhw[:, :, 0]], dim=2)
-        total_md3 = by_row.sum(3)
-        taps_md33 = torch.stack([total_md3 - by_row[..., -1], total_md3, total_md3 - by_row[..., 0]], dim=3)
-        return F.linear(taps_md33.flatten(1) / (h * w), weight_dd33.flatten(1), bias_d)
+        first_mdw, last_mdw = u_mdhw[:, :, 0] / h, u_mdhw[:, :, -1] / h
+        by_row_md3w = torch.stack([columns_mdw - last_mdw, columns_mdw, columns_mdw - first_mdw], dim=2)
+        mean_md3 = mean_over(by_row_md3w, 3)
+        first_md3, last_md3 = by_row_md3w[..., 0] / w, by_row_md3w[..., -1] / w
+        taps_md33 = torch.stack([mean_md3 - last_md3, mean_md3, mean_md3 - first_md3], dim=3)
+        return F.linear(taps_md33.flatten(1), weight_dd33.flatten(1), bias_d)
 
     def _strip_answer(self, gated_mdhw: Tensor, share_md: Tensor) -> Tensor:
         """Return ``share . IN(gated)`` as one sum over the channels, ``(M, 1, H, W)``."""
         m, d, h, w = gated_mdhw.shape
         centred_mdl = (gated_mdhw - mean_over(gated_mdhw, (2, 3), keepdim=True)).view(m, d, h * w)
-        variance_md = torch.linalg.vector_norm(centred_mdl, dim=2).square() / (h * w)
-        scale_m1d = (share_md * self.norm.weight * torch.rsqrt(variance_md + self.norm.eps)).unsqueeze(1)
+        variance_md = widen(torch.linalg.vector_norm(centred_mdl, dim=2)).square() / (h * w)
+        inverse_md = torch.rsqrt(variance_md + self.norm.eps).to(share_md.dtype)
+        scale_m1d = (share_md * self.norm.weight * inverse_md).unsqueeze(1)
         offset_m11 = F.linear(share_md, self.norm.bias.unsqueeze(0)).unsqueeze(2)
         return torch.baddbmm(offset_m11, scale_m1d, centred_mdl).view(m, 1, h, w)

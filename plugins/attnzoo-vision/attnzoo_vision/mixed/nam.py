@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import is_hooked
 from attnzoo_vision.ops.batch_norm import with_right_gradient
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.compiling import settled
@@ -19,7 +20,7 @@ class NAM(nn.Module):
         channels: Channels of the input.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on; in training more than one pixel in the batch.
+        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
         ValueError: ``channels`` is less than 1.
@@ -28,6 +29,7 @@ class NAM(nn.Module):
         Liu et al., "NAM: Normalization-based Attention Module", NeurIPS workshop 2021, arXiv:2111.12419, eq. 1-2.
         Authors' code: github.com/Christian-lyc/NAM @ 6e8d3e3, MODELS/attention.py.
         Deviations: channel part only, as in the authors' code; the product with the factor is done inside the norm.
+        Training on one pixel takes the running statistics, and leaves them, where torch raises.
     """
 
     def __init__(self, channels: int) -> None:
@@ -37,26 +39,34 @@ class NAM(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weight of every element, ``element``: ``(N, C, H, W)``. In training it updates no statistics."""
-        norm = self.norm
-        mean, variance = (None, None) if self.training else (norm.running_mean, norm.running_var)
-        return {"element": self._weight(x_nchw, mean, variance)}
+        return {"element": self._weight(x_nchw, update=False)}
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each element scaled by its weight."""
-        norm = self.norm
-        if self.training and norm.num_batches_tracked is not None:
-            norm.num_batches_tracked.add_(1)
-        weight_nchw = self._weight(x_nchw, norm.running_mean, norm.running_var)
+        weight_nchw = self._weight(x_nchw, update=True)
         return x_nchw * weight_nchw if torch.is_grad_enabled() else weight_nchw.mul_(x_nchw)
 
-    def _weight(self, x_nchw: Tensor, mean_c: Tensor | None, variance_c: Tensor | None) -> Tensor:
+    def _weight(self, x_nchw: Tensor, *, update: bool) -> Tensor:
         norm = self.norm
         share_c = norm.weight.detach().abs()
         share_c = settled(share_c / share_c.sum())
-        momentum = 0.0 if norm.momentum is None else norm.momentum
-        weight_c, bias_c = norm.weight * share_c, norm.bias * share_c
+        if not _is_usual(norm):
+            return torch.sigmoid(norm(x_nchw) * share_c[:, None, None])
+        # the only value of a channel is its own mean, and says nothing about the spread
+        training = norm.training and x_nchw.numel() != x_nchw.shape[1]
+        mean_c, variance_c = (None, None) if training and not update else (norm.running_mean, norm.running_var)
+        if training and update and norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+        weight_c, bias_c, momentum = norm.weight * share_c, norm.bias * share_c, norm.momentum or 0.0
 
         def normalised(x: Tensor) -> Tensor:
-            return F.batch_norm(x, mean_c, variance_c, weight_c, bias_c, self.training, momentum, norm.eps)
+            return F.batch_norm(x, mean_c, variance_c, weight_c, bias_c, training, momentum, norm.eps)
 
         return torch.sigmoid(with_right_gradient(normalised, x_nchw))
+
+
+def _is_usual(norm: nn.Module) -> bool:
+    """Say whether ``norm`` is the batch norm of the constructor, or another that its numbers tell all of."""
+    if not isinstance(norm, nn.BatchNorm2d) or is_hooked(norm) or "forward" in norm.__dict__:
+        return False
+    return norm.affine and norm.momentum is not None and norm.running_mean is not None

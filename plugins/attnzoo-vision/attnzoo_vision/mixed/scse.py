@@ -12,17 +12,18 @@ from attnzoo_vision.ops.pooling import global_mean
 
 
 class SCSE(nn.Module):
-    """Scale by channel weights and by pixel weights, and take the larger of the two products, or their sum.
+    """Scale by channel weights and by pixel weights; take the larger of both scaled maps, or join them in another way.
 
     ``y = max(x * sigmoid(W2 relu(W1 mean_hw(x) + b1) + b2), x * sigmoid(w . x + b))``
 
     Args:
         channels: Channels of the input.
         reduction: Divisor of ``channels`` that gives the number of hidden units, rounded down.
-        combine: ``max`` of the two products, as in the authors' code, or their ``sum``, as in the first paper.
+        combine: ``max`` of the two scaled maps, as in the authors' code, their ``sum``, as in the first paper, their
+            ``product``, or ``concat``, both one after the other; the second paper is said to compare all four.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
+        ``(N, C, H, W)`` to ``(N, C, H, W)``, with ``concat`` to ``(N, 2 C, H, W)``; any H and W from 1 on.
 
     Raises:
         ValueError: No hidden unit is left, or ``combine`` is unknown.
@@ -34,12 +35,14 @@ class SCSE(nn.Module):
         Deviations: none in the numbers; the optional few-shot weights of their spatial part are left out.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 2, combine: Literal["max", "sum"] = "max") -> None:
+    def __init__(
+        self, channels: int, *, reduction: int = 2, combine: Literal["max", "sum", "product", "concat"] = "max"
+    ) -> None:
         super().__init__()
         check_at_least("SCSE", 1, channels=channels, reduction=reduction)
         check_at_most("SCSE", "reduction", reduction, "channels", channels)
         hidden = channels // reduction
-        check_choice("SCSE", "combine", combine, ("max", "sum"))
+        check_choice("SCSE", "combine", combine, ("max", "sum", "product", "concat"))
         self.combine = combine
         self.squeeze = nn.Linear(channels, hidden)
         self.excite = nn.Linear(hidden, channels)
@@ -52,11 +55,15 @@ class SCSE(nn.Module):
         return {"channel": channel_nc11, "spatial": torch.sigmoid(convolve(self.spatial, x_nchw))}
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return the larger (or the sum) of the two scaled maps."""
+        """Return the larger of the two scaled maps, or what ``combine`` says."""
         weights = self.attention(x_nchw)
         if self.combine == "sum":
             return x_nchw * (weights["channel"] + weights["spatial"])
         by_channel_nchw, by_pixel_nchw = x_nchw * weights["channel"], x_nchw * weights["spatial"]
+        if self.combine == "product":
+            return by_channel_nchw * by_pixel_nchw
+        if self.combine == "concat":
+            return torch.cat([by_channel_nchw, by_pixel_nchw], dim=1)
         if torch.is_grad_enabled() or not runs_plainly():
             return torch.maximum(by_channel_nchw, by_pixel_nchw)
         return torch.maximum(by_channel_nchw, by_pixel_nchw, out=by_channel_nchw)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.channel_groups import scale_groups
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.layout import channels_last_view
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.vector_product import vector_product
@@ -24,7 +24,7 @@ class SGE(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; C a multiple of ``groups``, any H and W from 1 on.
 
     Raises:
-        ValueError: ``groups`` is less than 1.
+        ValueError: ``groups`` is less than 1, or does not divide the channels of the input.
 
     Source:
         Li et al., "Spatial Group-wise Enhance: Improving Semantic Feature Learning in Convolutional Networks", 2019,
@@ -49,7 +49,8 @@ class SGE(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weight of every pixel in every group, ``group``: ``(N, G, H, W)``."""
-        n, _, h, w = x_nchw.shape
+        n, c, h, w = x_nchw.shape
+        check_divides("SGE", "groups", self.groups, "channels", c)
         likeness_ngl = self._likeness(x_nchw)
         centred_ngl = likeness_ngl - likeness_ngl.mean(2, keepdim=True)
         norm_ng1 = torch.linalg.vector_norm(centred_ngl, dim=2, keepdim=True)

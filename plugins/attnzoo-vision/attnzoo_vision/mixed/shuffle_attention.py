@@ -35,7 +35,7 @@ class ShuffleAttention(nn.Module):
     def __init__(self, channels: int, *, groups: int = 64) -> None:
         super().__init__()
         check_at_least("ShuffleAttention", 1, channels=channels, groups=groups)
-        check_divides("ShuffleAttention", "2 * groups", 2 * groups, "channels", channels)
+        check_divides("ShuffleAttention", "groups", groups, "channels", channels, factor=2)
         half = channels // (2 * groups)
         self.groups = groups
         self.channel_weight = nn.Parameter(torch.empty(half))

@@ -23,7 +23,8 @@ class TripletAttention(nn.Module):
     """Scale each element by the mean of three weights, for its place in the planes (C, W), (H, C) and (H, W).
 
     ``y = x * (g_cw + g_hc + g_hw) / 3`` with ``g_cw = sigmoid(BN(k * [max_h(x), mean_h(x)]))`` and so on, where ``*``
-    with the kernel ``k`` is a convolution over the plane. Without ``spatial``, ``y = x * (g_cw + g_hc) / 2``.
+    with the kernel ``k`` is a convolution over the plane. Without ``spatial``, ``y = x * (g_cw + g_hc) / 2``. Weights
+    start as in the authors' ResNets: kernels normal, and BN's weight 0 in the gate over (H, W), which is 1/2 then.
 
     Args:
         kernel_size: Odd side of the three kernels in pixels (or channels).
@@ -48,6 +49,16 @@ class TripletAttention(nn.Module):
         self.channel_width = _PlaneGate(kernel_size, momentum)
         self.height_channel = _PlaneGate(kernel_size, momentum)
         self.height_width = _PlaneGate(kernel_size, momentum) if spatial else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the kernels by the number of outputs, and let the gate over (H, W) start constant."""
+        for gate in (self.channel_width, self.height_channel, self.height_width):
+            if gate is not None:
+                nn.init.kaiming_normal_(gate.conv.weight, mode="fan_out", nonlinearity="relu")
+                gate.norm.reset_parameters()
+        if self.height_width is not None:
+            nn.init.zeros_(self.height_width.norm.weight)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``channel_width`` (N, C, 1, W), ``height_channel`` (N, C, H, 1) and ``height_width`` (N, 1, H, W)."""

@@ -42,15 +42,6 @@ def mean_over_width(x_nchw: Tensor) -> Tensor:
     return settled(mean_over(view_nhwc.view(n * h, w, c), 1).view(n, h, c)).transpose(1, 2)
 
 
-def sum_over_width(x_nchw: Tensor) -> Tensor:
-    """Return the sum over W, ``(N, C, H)``."""
-    view_nhwc = channels_last_view(x_nchw)
-    if view_nhwc is None:
-        return x_nchw.sum(3)
-    n, h, w, c = view_nhwc.shape
-    return view_nhwc.view(n * h, w, c).sum(1).view(n, h, c).transpose(1, 2)
-
-
 def max_over_pixels(x_nchw: Tensor) -> Tensor:
     """Return the maximum over H and W, ``(N, C)``."""
     if not _tracked(x_nchw):

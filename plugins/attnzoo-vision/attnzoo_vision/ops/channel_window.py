@@ -15,10 +15,18 @@ def adaptive_kernel_size(channels: int, *, gamma: float = 2.0, offset: float = 1
     return taps if taps % 2 else taps + 1
 
 
-def filter_channels(x_nc: Tensor, weight: Tensor, *, circular: bool = False) -> Tensor:
+def check_circular(block: str, channels: int, kernel_size: int) -> None:
+    """Raise ValueError if the kernel, laid around the channels, would reach beyond the other end."""
+    if kernel_size // 2 > channels:
+        most = 2 * channels + 1
+        message = f"{block}: kernel_size={kernel_size} goes round {channels} channels more than once"
+        raise ValueError(f"{message}; use {most} or less")
+
+
+def filter_channels(x_nc: Tensor, weight: Tensor, *, circular: str = "") -> Tensor:
     """Return the correlation of the channels with a kernel ``(K,)``, or one for each channel ``(C, K)``; K is odd.
 
-    Beyond the ends are zeros, or the other end if ``circular``.
+    Beyond the ends are zeros, or the other end for a block whose name is given as ``circular``.
 
     Raises:
         ValueError: A circular kernel reaches beyond the other end.
@@ -26,9 +34,7 @@ def filter_channels(x_nc: Tensor, weight: Tensor, *, circular: bool = False) -> 
     size, channels = weight.shape[-1], x_nc.shape[1]
     half = size // 2
     if circular:
-        if half > channels:
-            message = f"kernel_size={size} goes round {channels} channels more than once; take up to {2 * channels + 1}"
-            raise ValueError(message)
+        check_circular(circular, channels, size)
         wide_nc = torch.cat([x_nc[:, channels - half :], x_nc, x_nc[:, :half]], dim=1)
     else:
         wide_nc = F.pad(x_nc, (half, half))

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 
 def check_at_least(block: str, minimum: float, **values: float | Sequence[float] | None) -> None:
     """Raise ValueError for the first of ``values`` below ``minimum``; None passes, sequences by each number."""
@@ -19,11 +21,19 @@ def check_at_most(block: str, name: str, value: int, total_name: str, total: int
         raise ValueError(message)
 
 
-def check_divides(block: str, name: str, value: int, total_name: str, total: int) -> None:
-    """Raise ValueError if ``value`` does not divide ``total``; the message names the divisors next to it."""
-    if value < 1 or total % value:
-        advice = f"use {name}={_nearest_divisors(value, total)}"
-        message = f"{block}: {name}={value} does not divide {total_name}={total}; {advice}"
+def check_divides(
+    block: str, name: str, value: int, total_name: str, total: int, *, factor: int = 1, factor_name: str = ""
+) -> None:
+    """Raise ValueError if ``value``, times ``factor``, does not divide ``total``; the message names what does.
+
+    ``factor_name`` is the argument that the factor comes from; a fixed one has none.
+    """
+    if value < 1 or total % (value * factor):
+        times = "" if factor == 1 else f" times {factor_name}{'=' if factor_name else ''}{factor}"
+        advice = f"{name}={_nearest_divisors(value, total // factor)}"
+        if total % factor or not total:  # then no value does
+            advice = f"{total_name}={_nearest_multiples(max(value, 1) * factor, total)}"
+        message = f"{block}: {name}={value}{times} does not divide {total_name}={total}; use {advice}"
         raise ValueError(message)
 
 
@@ -31,8 +41,7 @@ def check_multiple(block: str, divisor: int, **values: int) -> None:
     """Raise ValueError for the first of ``values`` that ``divisor`` does not divide, or that is below it."""
     for name, value in values.items():
         if value < divisor or value % divisor:
-            lower = max(value // divisor, 0) * divisor
-            advice = f"{lower} or {lower + divisor}" if lower else f"{divisor}"
+            advice = _nearest_multiples(divisor, value)
             message = f"{block}: {name}={value} is not a multiple of {divisor}; use {advice}"
             raise ValueError(message)
 
@@ -53,8 +62,34 @@ def check_choice(block: str, name: str, value: object, choices: Sequence[object]
         raise ValueError(message)
 
 
+def check_probability(block: str, **values: float) -> None:
+    """Raise ValueError for the first of ``values`` that is no probability.
+
+    A ``drop_path`` or ``attention_dropout`` of 1 is refused too: stochastic depth and fused kernels divide by 1 - p.
+    """
+    for name, value in values.items():
+        below_one = name in ("drop_path", "attention_dropout")
+        if not 0 <= value <= 1 or (below_one and value == 1):
+            interval = "[0, 1)" if below_one else "[0, 1]"
+            message = f"{block}: {name}={value!r} is not in {interval}; use 0 to drop nothing"
+            raise ValueError(message)
+
+
+def check_channels(block: str, x: Tensor, channels: int) -> None:
+    """Raise ValueError if the second axis of ``x`` has not ``channels`` numbers, where broadcasting would hide it."""
+    if x.shape[1] != channels:
+        found = x.shape[1]
+        message = f"{block}: input has {found} channels, expected channels={channels}; build it with channels={found}"
+        raise ValueError(message)
+
+
 def _nearest_divisors(value: int, total: int) -> str:
     divisors = [number for number in range(1, total + 1) if total % number == 0]
     below = [number for number in divisors if number < value][-1:]
     above = [number for number in divisors if number > value][:1]
     return " or ".join(map(str, below + above))
+
+
+def _nearest_multiples(divisor: int, value: int) -> str:
+    lower = max(value // divisor, 0) * divisor
+    return f"{lower} or {lower + divisor}" if lower else f"{divisor}"

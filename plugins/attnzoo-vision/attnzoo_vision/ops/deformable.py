@@ -25,8 +25,9 @@ def level_sizes(block: str, level_shapes: Tensor | Sizes | None, positions: int)
         raise ValueError(message)
     rows = level_shapes.tolist() if isinstance(level_shapes, Tensor) else level_shapes
     sizes = [(int(height), int(width)) for height, width in rows]
-    if sum(height * width for height, width in sizes) != positions:
-        message = f"{block}: level_shapes={sizes} do not sum to the {positions} positions of value"
+    total = sum(height * width for height, width in sizes)
+    if total != positions:
+        message = f"{block}: level_shapes={sizes} have {total} positions, value {positions}; give the sizes of its maps"
         raise ValueError(message)
     return sizes
 

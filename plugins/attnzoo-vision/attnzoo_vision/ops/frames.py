@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnzoo_vision.ops.axis_pooling import sum_over_width
+from attnzoo_vision.ops.axis_pooling import mean_over, mean_over_width
 from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly, settled
 from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
 from attnzoo_vision.ops.layout import channels_last_view
@@ -22,7 +22,8 @@ def to_clips(x_fchw: Tensor, num_frames: int, name: str) -> Tensor:
     """
     frames = x_fchw.shape[0]
     if frames % num_frames:
-        message = f"{name}: the input has {frames} frames, expected a multiple of num_frames={num_frames}"
+        message = f"{name}: the input has {frames} frames, expected a multiple of num_frames={num_frames}; "
+        message += "give whole clips"
         raise ValueError(message)
     return x_fchw.view(frames // num_frames, num_frames, *x_fchw.shape[1:])
 
@@ -143,18 +144,18 @@ class _FilterEach(torch.autograd.Function):
         return (_stack_sums(terms), *(torch.stack(rows, dim=1) for rows in grad_taps))
 
 
-def window_sums(x_nchw: Tensor) -> Tensor:
-    """Return what each tap of a zero-padded 3x3 convolution sees in all, ``(N, C, 3, 3)``.
+def window_means(x_nchw: Tensor) -> Tensor:
+    """Return what each tap of a zero-padded 3x3 convolution sees on average over all pixels, ``(N, C, 3, 3)``.
 
-    Entry ``(dy, dx)`` is the sum over the pixels that this tap is laid on: all but the last row (``dy = 0``) or the
-    first one (``dy = 2``), and columns likewise. The sum over pixels of a depthwise 3x3 convolution is the product of
-    these with its weight.
+    Entry ``(dy, dx)`` is the share in the mean of the pixels that this tap is laid on: all but the last row
+    (``dy = 0``) or the first one (``dy = 2``), and columns likewise. The mean over pixels of a depthwise 3x3
+    convolution is the product of these with its weight. (Sums would overflow in float16.)
     """
     if x_nchw.shape[2] * x_nchw.shape[3] <= _SMALL_MAP:  # sums over a few pixels cost more than a product
         return _window_products(x_nchw)
-    columns_nchd = _windows(x_nchw, sum_over_width(x_nchw))
+    columns_nchd = _windows(x_nchw, mean_over_width(x_nchw))
     columns_ncdh = columns_nchd.transpose(2, 3)
-    return _windows(columns_ncdh, columns_ncdh.sum(dim=-1)).transpose(2, 3)
+    return _windows(columns_ncdh, mean_over(columns_ncdh, 3)).transpose(2, 3)
 
 
 def _window_products(x_nchw: Tensor) -> Tensor:
@@ -162,7 +163,7 @@ def _window_products(x_nchw: Tensor) -> Tensor:
     laid_kh, laid_kw = x_nchw.new_ones(3, height), x_nchw.new_ones(3, width)
     for laid in (laid_kh, laid_kw):
         laid[0, -1] = laid[2, 0] = 0
-    laid_kp = (laid_kh[:, None, :, None] * laid_kw[:, None, :]).reshape(9, height * width)
+    laid_kp = (laid_kh[:, None, :, None] * laid_kw[:, None, :]).reshape(9, height * width) / (height * width)
     view_nhwc = channels_last_view(x_nchw)
     if view_nhwc is None:
         sums_nck = torch.matmul(x_nchw.flatten(2), laid_kp.t())
@@ -171,5 +172,6 @@ def _window_products(x_nchw: Tensor) -> Tensor:
     return torch.unflatten(sums_nck, 2, (3, 3))
 
 
-def _windows(x_nchw: Tensor, total_nch: Tensor) -> Tensor:
-    return torch.stack((total_nch - x_nchw[..., -1], total_nch, total_nch - x_nchw[..., 0]), dim=-1)
+def _windows(x_nchw: Tensor, mean_nch: Tensor) -> Tensor:
+    first_nch, last_nch = x_nchw[..., 0] / x_nchw.shape[3], x_nchw[..., -1] / x_nchw.shape[3]
+    return torch.stack((mean_nch - last_nch, mean_nch, mean_nch - first_nch), dim=-1)

@@ -19,6 +19,26 @@ def gram(x_ncl: Tensor) -> Tensor:
     return product_ncc
 
 
+def mean_gram(x_ncl: Tensor, count: int) -> Tensor:
+    """Return ``x x^T / count``, in float16 of factors that are scaled before, since the sums would overflow."""
+    return gram(x_ncl * count**-0.5) if _multiplies_in_float16(x_ncl) else gram(x_ncl) / count
+
+
+def wide_gram(x_ncl: Tensor) -> Tensor:
+    """Return ``x x^T``, in float32 where it would be one of float16, which the sums would overflow."""
+    if not _multiplies_in_float16(x_ncl):
+        return gram(x_ncl)
+    with torch.autocast(x_ncl.device.type, enabled=False):
+        return gram(x_ncl.float())
+
+
+def _multiplies_in_float16(x: Tensor) -> bool:
+    device = x.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device) is torch.float16
+    return x.dtype is torch.float16
+
+
 class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(x_ncl: Tensor) -> Tensor:

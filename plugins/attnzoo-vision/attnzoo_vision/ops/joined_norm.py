@@ -1,5 +1,7 @@
 """Batch norm as a factor and a summand of each channel, to be joined with the projection before it."""
 
+from typing import TypeGuard
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,18 +12,37 @@ from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.convolution import convolve, is_untouched
 
 
+def is_joinable(norm: nn.Module) -> TypeGuard[_BatchNorm]:
+    """Say whether ``norm`` is, as it stands, a factor and a summand a channel, those of `scale_and_shift`.
+
+    So is a batch norm in evaluation, with its parameters and running statistics, unless something is hooked to it. Any
+    other norm, and what stands in the place of one, is to be called.
+    """
+    if not isinstance(norm, _BatchNorm) or norm.training or "forward" in norm.__dict__ or is_hooked(norm):
+        return False
+    return all(t is not None for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
+
+
 def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Return what ``norm`` multiplies with and adds in evaluation, ``(C,)`` each; gradients pass."""
+    """Return what ``norm``, which `is_joinable`, multiplies with and adds, ``(C,)`` each; gradients pass."""
     mean_c, variance_c = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     scale_c = norm.weight * torch.rsqrt(variance_c + norm.eps)
     return scale_c, norm.bias - mean_c * scale_c
 
 
-def conv_and_norm(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> Tensor:
-    """Return ``norm(conv(x_nchw))``; in inference the norm joins the weights, if they are fewer than the results."""
-    if not _joined(conv, norm, x_nchw):
-        y_nchw: Tensor = norm(convolve(conv, x_nchw))
-        return y_nchw
+def fresh_norm(norm: nn.Module, x: Tensor) -> Tensor:
+    """Return ``norm(x)`` to be written over: a copy, where a hook may keep what it saw, or the norm gave its input."""
+    y: Tensor = norm(x)
+    return y.clone() if y is x or is_hooked(norm) else y
+
+
+def conv_and_norm(conv: nn.Conv2d, norm: nn.Module, x_nchw: Tensor) -> Tensor:
+    """Return ``norm(conv(x_nchw))``, to be written over.
+
+    In inference the norm joins the weights, if they are fewer than the results.
+    """
+    if not (is_joinable(norm) and _joined(conv, norm, x_nchw)):
+        return fresh_norm(norm, convolve(conv, x_nchw))
     scale_o, shift_o = scale_and_shift(norm)
     if conv.bias is not None:
         shift_o = shift_o + conv.bias * scale_o
@@ -30,13 +51,13 @@ def conv_and_norm(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> Tensor:
 
 
 def _joined(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> bool:
-    """Say whether the two can be one: plain eager inference in full precision, with nothing hooked to either."""
+    """Say whether the two can be one: plain eager inference in full precision, with nothing hooked to ``conv``."""
     if torch.is_grad_enabled() or not runs_plainly() or x_nchw.device.type not in ("cpu", "cuda"):
         return False
     if torch.is_autocast_enabled(x_nchw.device.type):
         return False
     if conv.weight.numel() > x_nchw.shape[0] * conv.out_channels * x_nchw.shape[2] * x_nchw.shape[3]:
         return False
-    touched = not is_untouched(conv) or norm.running_mean is None
-    full = x_nchw.dtype in (torch.float32, torch.float64) and conv.weight.dtype == norm.weight.dtype == x_nchw.dtype
-    return full and not (norm.training or touched or is_hooked(norm))
+    if not is_untouched(conv):
+        return False
+    return x_nchw.dtype in (torch.float32, torch.float64) and conv.weight.dtype == norm.weight.dtype == x_nchw.dtype

@@ -79,19 +79,23 @@ def mean_max(x_nchw: Tensor) -> Tensor:
 
 
 def square_sum(x_nchw: Tensor) -> Tensor:
-    """Return the sum of squares over all pixels, ``(N, C)``.
+    """Return the sum of squares over all pixels, ``(N, C)``, of half precision in float32, which it may overflow.
 
     The quick kernel has no gradient at zero and no form for channels-last; it is for inference alone.
     """
-    trained = torch.is_grad_enabled() and x_nchw.requires_grad
-    half = x_nchw.dtype in (torch.float16, torch.bfloat16)
-    quick = runs_plainly() and not (trained or half)
+    x_nchw = widen(x_nchw)
+    quick = runs_plainly() and not (torch.is_grad_enabled() and x_nchw.requires_grad)
     if quick and not is_channels_last(x_nchw):
         norm_nc: Tensor = torch.linalg.vector_norm(x_nchw, dim=(2, 3))
         return norm_nc.square()
     if quick and _bytes(x_nchw) > _SQUARED:
         return torch.stack([(x_chw * x_chw).sum(dim=(1, 2)) for x_chw in x_nchw])
     return (x_nchw * x_nchw).sum(dim=(2, 3))
+
+
+def widen(x: Tensor) -> Tensor:
+    """Return ``x`` in float32 if it is of half precision, else as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _bytes(x: Tensor) -> int:

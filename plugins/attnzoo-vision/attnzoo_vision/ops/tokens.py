@@ -64,14 +64,18 @@ def add_shortcut(y_ncs: Tensor, x_ncs: Tensor) -> Tensor:
     return y_ncs.add_(x_ncs) if y_ncs.dtype == x_ncs.dtype and may_overwrite(y_ncs) else y_ncs + x_ncs
 
 
-def max_pool(x_ncs: Tensor, size: int | list[int] | tuple[int, ...]) -> Tensor:
-    """Return the max-pooled map, one window size for all spatial axes or one for each; ``x_ncs`` itself for size 1."""
+def max_pool(x_ncs: Tensor, size: int | list[int] | tuple[int, ...], block: str) -> Tensor:
+    """Return the max-pooled map, one window size for all spatial axes or one for each; ``x_ncs`` itself for size 1.
+
+    Raises:
+        ValueError: The ``pool_size`` of ``block`` has not one number for each spatial axis.
+    """
     axes = x_ncs.dim() - 2
     sizes = [size] * axes if isinstance(size, int) else list(size)
     if all(length == 1 for length in sizes):
         return x_ncs
     if len(sizes) != axes:
-        message = f"pool_size={size!r} has {len(sizes)} sizes, the input has {axes} spatial axes"
+        message = f"{block}: pool_size={size!r} has {len(sizes)} numbers, the input {axes} axes; give one for each"
         raise ValueError(message)
     pool = (F.max_pool1d, max_pool2d, F.max_pool3d)[axes - 1]
     y_ncs: Tensor = pool(x_ncs, sizes)

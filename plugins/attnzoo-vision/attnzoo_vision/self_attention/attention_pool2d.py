@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.sizes import pair
@@ -76,8 +76,9 @@ class AttentionPool2d(nn.Module):
         check_at_least(name, 0, out_channels=out_channels)
         width = channels if embed_dim is None else embed_dim
         check_divides(name, "num_heads", num_heads, "embed_dim", width)
+        check_probability(name, dropout=dropout)
         self.num_heads, self.pool = num_heads, pool
-        self.feature_size = pair(feature_size)
+        self.feature_size = pair(name, "feature_size", feature_size)
         self.by_count = by_count
         self.class_token = nn.Parameter(torch.zeros(1, channels)) if class_token else None
         self.position = nn.Parameter(torch.empty(1 + self.feature_size[0] * self.feature_size[1], channels))

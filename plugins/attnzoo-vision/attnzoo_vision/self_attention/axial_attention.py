@@ -54,7 +54,8 @@ class AxialAttention(nn.Module):
         check_choice(name, "combine", combine, ("sum", "chain"))
         place = channel_axis if channel_axis > 0 else num_axes + 2 + channel_axis
         if not 1 <= place <= num_axes + 1:
-            message = f"{name}: channel_axis={channel_axis} is not one of the {num_axes + 1} axes behind the batch"
+            message = f"{name}: channel_axis={channel_axis} is not one of the {num_axes + 1} axes behind the batch; "
+            message += f"use 1 to {num_axes + 1}, or count from the end, -1 the last"
             raise ValueError(message)
         inner = num_heads * (channels // num_heads if head_dim is None else head_dim)
         self.num_heads, self.num_axes, self.channel_axis = num_heads, num_axes, place
@@ -74,7 +75,8 @@ class AxialAttention(nn.Module):
 
     def _attend(self, x: Tensor, *, make_maps: bool) -> tuple[Tensor, dict[str, Tensor]]:
         if x.dim() != self.num_axes + 2:
-            message = f"AxialAttention: input of {x.dim()} axes, expected {self.num_axes + 2}"
+            message = f"AxialAttention: input of {x.dim()} axes, expected {self.num_axes + 2}; "
+            message += f"build it with num_axes={x.dim() - 2}"
             raise ValueError(message)
         source = x.movedim(self.channel_axis, -1)
         total: Tensor | None = None

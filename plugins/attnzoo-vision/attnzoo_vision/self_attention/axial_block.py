@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.rectify import rectify, rectify_
 from attnzoo_vision.self_attention.position_sensitive_axial_attention import PositionSensitiveAxialAttention
@@ -51,11 +51,8 @@ class AxialBlock(nn.Module):
         check_at_least(name, 1, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
         out = channels if out_channels is None else out_channels
         hidden = out // 2 if hidden_channels is None else hidden_channels
-        if hidden % (2 * num_heads):
-            message = (
-                f"AxialBlock: num_heads={num_heads} does not divide hidden_channels={hidden} into heads of even width"
-            )
-            raise ValueError(message)
+        check_at_least(name, 1, hidden_channels=hidden)
+        check_divides(name, "num_heads", num_heads, "hidden_channels", hidden, factor=2)
         self.reduce = ConvNorm(channels, hidden, relu=True)
         self.height = PositionSensitiveAxialAttention(hidden, num_heads=num_heads, kernel_size=kernel_size)
         self.width = PositionSensitiveAxialAttention(

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_fresh_activation
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.layout import in_layout_of
 from attnzoo_vision.ops.tokens import add_shortcut
@@ -56,6 +56,7 @@ class BAT(nn.Module):
         super().__init__()
         check_at_least("BAT", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
         check_at_least("BAT", 1, block_size=block_size, groups=groups)
+        check_probability("BAT", dropout=dropout)
         hidden = max(1, channels // reduction // groups) * groups if hidden_channels is None else hidden_channels
         check_divides("BAT", "groups", groups, "hidden_channels", hidden)
         self.block_size, self.groups, self.dropout = block_size, groups, dropout
@@ -85,7 +86,7 @@ class BAT(nn.Module):
         samples, _, height, width = hidden_nrhw.shape
         size = self.block_size
         if height % size or width % size:
-            message = f"BAT: input is {height} x {width}, expected multiples of block_size={size}"
+            message = f"BAT: input is {height} x {width}, expected multiples of block_size={size}; pad or resize it"
             raise ValueError(message)
         narrow_nghw = self.activation(self.squeeze(hidden_nrhw))
         row_ngs = narrow_nghw.unflatten(2, (size, -1)).amax((3, 4))

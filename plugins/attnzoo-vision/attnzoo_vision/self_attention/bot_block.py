@@ -6,6 +6,7 @@ from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.self_attention.bot_mhsa import BotMHSA, Position
 
 
@@ -56,6 +57,7 @@ class BotBlock(nn.Module):
         check_at_least(name, 1, channels=channels, feature_size=feature_size, out_channels=out_channels)
         check_at_least(name, 1, hidden_channels=hidden_channels, num_heads=num_heads, head_dim=head_dim)
         check_choice(name, "stride", stride, (1, 2))
+        check_choice(name, "position", position, ("relative", "absolute"))
         out = channels if out_channels is None else out_channels
         hidden = max(1, out // 4) if hidden_channels is None else hidden_channels
         inner = num_heads * head_dim
@@ -67,7 +69,7 @@ class BotBlock(nn.Module):
         self.reduce = ConvNorm(channels, hidden)
         self.mhsa = BotMHSA(
             hidden,
-            feature_size,
+            list(pair(name, "feature_size", feature_size)),
             out_channels=inner,
             num_heads=num_heads,
             head_dim=head_dim,

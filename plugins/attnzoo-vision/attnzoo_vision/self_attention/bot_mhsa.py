@@ -71,7 +71,7 @@ class BotMHSA(nn.Module):
         check_choice(name, "position", position, ("relative", "absolute"))
         self.num_heads = num_heads
         self.head_dim = out // num_heads if head_dim is None else head_dim
-        self.feature_size = pair(feature_size)
+        self.feature_size = pair(name, "feature_size", feature_size)
         self.stride = stride
         self.relative = position == "relative"
         self.scale = self.head_dim**-0.5
@@ -112,7 +112,8 @@ class BotMHSA(nn.Module):
     def _project(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         height, width = x_nchw.shape[2:]
         if height > self.feature_size[0] or width > self.feature_size[1]:
-            message = f"BotMHSA: map of {height}x{width} is larger than feature_size={list(self.feature_size)}"
+            message = f"BotMHSA: map of {height}x{width} is larger than feature_size={list(self.feature_size)}; "
+            message += "build it with a larger one"
             raise ValueError(message)
         inner = self.num_heads * self.head_dim
         y_nlo = project(x_nchw, *affine(self.qkv))

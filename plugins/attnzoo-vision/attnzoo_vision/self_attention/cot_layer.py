@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_multiple, check_odd
-from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
+from attnzoo_vision.ops.contextual import Fusion, aggregate_locally, draw_weights
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.convolution import convolve
 
@@ -48,6 +48,11 @@ class CoTLayer(nn.Module):
         self.value = ConvNorm(channels, channels)
         self.norm = BatchNorm2d(channels)
         self.fusion = Fusion(channels, max(channels // 2, 32))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew: Kaiming normal by fan-out, as in the authors' network."""
+        draw_weights(self)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the mix of the dynamic sums and the static context."""

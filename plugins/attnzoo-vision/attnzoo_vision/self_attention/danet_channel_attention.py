@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.gram import gram
+from attnzoo_vision.ops.checks import check_at_least, check_channels
+from attnzoo_vision.ops.gram import wide_gram
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
 
@@ -12,10 +12,12 @@ class DANetChannelAttention(nn.Module):
     """Add to each channel a mean of all channels that favours the least similar, times a factor that starts at zero.
 
     ``y = x + gamma * A X`` with ``A = softmax_j(max_j(e_ij) - e_ij) = softmax_j(-e_ij)`` and ``e = X X^T`` over pixels.
-    The most similar channel gets the smallest weight, as in the authors' code.
+    The most similar channel gets the smallest weight, as in the authors' code; with ``negate=False`` the largest,
+    ``A = softmax_j(e_ij)``, as in the paper.
 
     Args:
         channels: Channels of the input; the block itself has one parameter.
+        negate: Take the softmax of minus the similarity (the authors' code and weights) instead of the similarity.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
@@ -26,13 +28,14 @@ class DANetChannelAttention(nn.Module):
     Source:
         Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv:1809.02983, section 3.3.
         Authors' code: github.com/junfu1115/DANet @ b0a0fa0, encoding/nn/da_att.py, CAM_Module.
-        Deviations: none from the code; the paper writes the softmax of the similarity itself.
+        Deviations: none from the code; the paper's equation 3 is ``negate=False``.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, negate: bool = True) -> None:
         super().__init__()
         check_at_least("DANetChannelAttention", 1, channels=channels)
         self.channels = channels
+        self.negate = negate
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
@@ -49,7 +52,6 @@ class DANetChannelAttention(nn.Module):
         return {"channels": self._weights(x_nchw)}
 
     def _weights(self, x_nchw: Tensor) -> Tensor:
-        if x_nchw.shape[1] != self.channels:
-            message = f"DANetChannelAttention: input has {x_nchw.shape[1]} channels, expected channels={self.channels}"
-            raise ValueError(message)
-        return torch.softmax(-gram(x_nchw.flatten(2)), dim=2)
+        check_channels("DANetChannelAttention", x_nchw, self.channels)
+        similarity_ncc = wide_gram(x_nchw.flatten(2))
+        return torch.softmax(-similarity_ncc if self.negate else similarity_ncc, dim=2).to(x_nchw.dtype)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from attnzoo.layers import affine
 from attnzoo_vision.ops.affine_grid import sample_rows
 from attnzoo_vision.ops.bilinear import gains_by_rows
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_probability
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.deformable import even_grid
 from attnzoo_vision.ops.grid_sample import grid_sample
@@ -50,8 +50,9 @@ class DATDeformAttn(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; H and W are ``feature_size``.
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``channels``, ``groups`` not ``num_heads``, a choice is unknown, or
-            the map is not of ``feature_size``.
+        ValueError: ``num_heads`` does not divide ``channels``, ``groups`` not ``num_heads``, a choice is unknown, a
+            probability is out of its range, the points are more or fewer than a ``fixed`` position of ``dat++`` has
+            (one for each ``stride`` pixels, rounded down), or the map is not of ``feature_size``.
 
     Source:
         Xia et al., "Vision Transformer with Deformable Attention", CVPR 2022, arXiv:2201.00520, eq. 5-8, and "DAT++",
@@ -84,7 +85,9 @@ class DATDeformAttn(nn.Module):
         check_divides(name, "groups", groups, "num_heads", num_heads)
         check_choice(name, "position", position, ("table", "fixed", "depthwise", "log", "none"))
         check_choice(name, "form", form, ("dat", "dat++"))
-        self.num_heads, self.groups, self.stride, self.feature_size = num_heads, groups, stride, pair(feature_size)
+        check_probability(name, attention_dropout=attention_dropout, dropout=dropout)
+        self.num_heads, self.groups, self.stride = num_heads, groups, stride
+        self.feature_size = pair(name, "feature_size", feature_size)
         self.offset_range, self.deform, self.centred = offset_range, deform, form == "dat"
         self.scale = (channels // num_heads) ** -0.5
         self.attention_dropout = attention_dropout
@@ -111,7 +114,12 @@ class DATDeformAttn(nn.Module):
         if self.position == "table":
             self.table = nn.Parameter(torch.empty(self.num_heads, 2 * height - 1, 2 * width - 1))
         elif self.position == "fixed":
-            points = (height // self.stride) * (width // self.stride) if not self.centred else math.prod(self.grid)
+            found = math.prod(self.grid)
+            points = (height // self.stride) * (width // self.stride) if not self.centred else found
+            if points != found:
+                message = f"DATDeformAttn: position='fixed' has a table of {points} points, found {found}; "
+                message += "use an odd kernel_size and a feature_size that stride divides"
+                raise ValueError(message)
             self.table = nn.Parameter(torch.empty(self.num_heads, height * width, points))
         elif self.position == "depthwise":
             self.local = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
@@ -140,9 +148,8 @@ class DATDeformAttn(nn.Module):
 
     def _parts(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor]:
         if tuple(x_nchw.shape[2:]) != self.feature_size:
-            message = (
-                f"DATDeformAttn: map of {tuple(x_nchw.shape[2:])}, expected feature_size={list(self.feature_size)}"
-            )
+            found, expected = list(x_nchw.shape[2:]), list(self.feature_size)
+            message = f"DATDeformAttn: map of {found}, expected feature_size={expected}; resize it, or build with it"
             raise ValueError(message)
         # as tokens, the features lie side by side, which the fused kernels ask for
         weight_cc11, bias_c = affine(self.query)

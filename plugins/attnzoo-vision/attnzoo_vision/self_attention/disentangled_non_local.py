@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.layers import affine
-from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.pairwise import attend
 from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
@@ -44,6 +44,8 @@ class DisentangledNonLocal(nn.Module):
         temperature: Divisor of the logits beside ``sqrt(R)``.
         pool_size: Window of the max pooling of keys and values.
         pairwise: Keep the pairwise term; without it the unary term is all.
+        gamma: Multiply the pairwise term by a learned factor that starts at 0. Without it, as in mmsegmentation, the
+            factor is 1, and the norm of an ``output`` with one starts at zero, so that the block is the identity.
         unary: The term that all positions share: from a learned ``mask``, from the mean ``query``, both, or the mask's
             mean of the input through two layers (``transform``).
         output: ``project`` values have R channels and are projected back, ``norm`` adds a batch norm.
@@ -71,6 +73,7 @@ class DisentangledNonLocal(nn.Module):
         temperature: float = 0.05,
         pool_size: int = 1,
         pairwise: bool = True,
+        gamma: bool = True,
         unary: Unary = "mask",
         output: Output = "none",
         eps: float = 1e-5,
@@ -88,38 +91,49 @@ class DisentangledNonLocal(nn.Module):
         _check_combination(kinds, unary, "project" in output and hidden != channels, pairwise)
         projected = "project" in output
         self.whiten, self.pool_size, self.unary, self.eps = tuple(kinds), pool_size, unary, eps
-        self.scale = hidden**-0.5 / temperature
+        self.scale, self.zero_norm = hidden**-0.5 / temperature, not gamma
         self.query = nn.Linear(channels, hidden) if pairwise else None
         self.key = nn.Linear(channels, hidden) if pairwise else None
         self.value = nn.Linear(channels, hidden if projected else channels, bias=projected)
-        self.gamma = nn.Parameter(torch.zeros(1)) if pairwise else None
+        self.gamma = nn.Parameter(torch.zeros(1)) if pairwise and gamma else None
         self.mask = nn.Linear(channels, 1) if unary not in ("none", "query") else None
         self.transform = _transform(channels, hidden, eps) if unary == "transform" else None
         normed, affine = pairwise and any("norm" in kind for kind in kinds), "batch-norm-affine" in kinds
-        self.query_norm = nn.BatchNorm1d(hidden, affine=affine) if normed else None
-        self.key_norm = nn.BatchNorm1d(hidden, affine=affine) if normed else None
+        self.query_norm = BatchNorm1d(hidden, affine=affine) if normed else None
+        self.key_norm = BatchNorm1d(hidden, affine=affine) if normed else None
         self.out = nn.Linear(hidden, channels, bias=False) if projected else None
         self.out_norm = BatchNorm2d(channels) if "norm" in output else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise as the authors do: small weights, no pairwise term at the start."""
+        """Initialise as the authors do: small weights, no pairwise term at the start; or as mmsegmentation does."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            elif isinstance(module, (nn.LayerNorm, BatchNorm1d, BatchNorm2d)):
+                module.reset_parameters()
+        if self.gamma is not None:
+            nn.init.zeros_(self.gamma)
+        if self.zero_norm and self.out_norm is not None:
+            nn.init.zeros_(self.out_norm.weight)
+            if self.out is not None:
+                nn.init.kaiming_normal_(self.out.weight, mode="fan_out", nonlinearity="relu")
+            if self.mask is not None:
+                self.mask.reset_parameters()
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus the pairwise and the unary term."""
-        key_nchw = max_pool(x_nchw, self.pool_size)
+        key_nchw = max_pool(x_nchw, self.pool_size, "DisentangledNonLocal")
         query_nlr, key_nmr, value_nme, mean_n1r = self._project(x_nchw, key_nchw)
         unary_ne = self._unary(key_nchw, key_nmr, value_nme, mean_n1r)
-        if query_nlr is None or key_nmr is None or self.gamma is None:
+        if query_nlr is None or key_nmr is None:
             assert unary_ne is not None
             y_nchw = self._output(unary_ne.unsqueeze(1), unary_ne[:, :, None, None])
             return x_nchw + y_nchw
-        value_nme = self.gamma * value_nme
+        if self.gamma is not None:
+            value_nme = self.gamma * value_nme
         if unary_ne is not None:
             # the weights of a query sum to one, so that what all values share is added to every position
             value_nme = value_nme + unary_ne.unsqueeze(1)
@@ -127,7 +141,7 @@ class DisentangledNonLocal(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, a row of weights for each position, and ``unary``, the weights that all share."""
-        key_nchw = max_pool(x_nchw, self.pool_size)
+        key_nchw = max_pool(x_nchw, self.pool_size, "DisentangledNonLocal")
         query_nlr, key_nmr, _, mean_n1r = self._project(x_nchw, key_nchw)
         maps = {}
         if query_nlr is not None and key_nmr is not None:
@@ -194,7 +208,8 @@ def _check_combination(kinds: list[Whiten], unary: str, narrow: bool, pairwise: 
     if sum("norm" in kind for kind in kinds) > 1:
         message = f"whiten={kinds} has two batch norms; keep one"
     elif "query" in unary and (means[-1:] not in (["channel"], ["layer"]) or not pairwise):
-        message = f"unary={unary!r} needs pairwise=True and whiten='channel' or 'layer'; found whiten={kinds}"
+        message = f"unary={unary!r} with pairwise={pairwise} and whiten={kinds}, expected True and 'channel' or "
+        message += "'layer'; use unary='mask' or these"
     elif unary == "transform" and narrow:
         message = "unary='transform' has the channels of the input, projected values hidden_channels; make them equal"
     elif unary == "none" and not pairwise:

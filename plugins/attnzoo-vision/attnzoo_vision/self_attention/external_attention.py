@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.joined_norm import scale_and_shift
+from attnzoo_vision.ops.joined_norm import fresh_norm, is_joinable, scale_and_shift
+from attnzoo_vision.ops.pooling import widen
 from attnzoo_vision.ops.rectify import rectify_
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
@@ -60,11 +61,11 @@ class ExternalAttention(nn.Module):
         """Return the sum of ``x_nchw`` and what it reads from the memory, rectified."""
         weight_nsl = self._read(x_nchw)[1]
         value_cs = affine(self.out).weight @ affine(self.memory_value).weight
-        if self.training:
-            y_nchw = self.norm(project_back(weight_nsl.transpose(1, 2), value_cs, None, x_nchw))
-        else:
+        if is_joinable(self.norm):
             scale_c, shift_c = scale_and_shift(self.norm)
             y_nchw = project_back(weight_nsl.transpose(1, 2), value_cs * scale_c[:, None], shift_c, x_nchw)
+        else:
+            y_nchw = fresh_norm(self.norm, project_back(weight_nsl.transpose(1, 2), value_cs, None, x_nchw))
         return rectify_(add_shortcut(y_nchw, x_nchw))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
@@ -79,5 +80,7 @@ class ExternalAttention(nn.Module):
         # a matrix times a vector rounds by the alignment of the memory, a sum does not
         bias_s = (memory_sc * bias_c).sum(dim=1)
         logits_nsl = project_back(as_tokens(x_nchw), key_sc, bias_s, x_nchw).flatten(2)
-        position_nsl = torch.softmax(logits_nsl, dim=2)
-        return position_nsl, position_nsl / (1e-9 + position_nsl.sum(dim=1, keepdim=True))
+        # in half precision weights, and 1e-9, can vanish, and leave 0 / 0
+        position_nsl = torch.softmax(widen(logits_nsl), dim=2)
+        weight_nsl = position_nsl / (1e-9 + position_nsl.sum(dim=1, keepdim=True))
+        return position_nsl.to(logits_nsl.dtype), weight_nsl.to(logits_nsl.dtype)

@@ -65,7 +65,7 @@ class LambdaLayer(nn.Module):
         check_choice(name, "stride", stride, (1, 2))
         check_odd(name, kernel_size=kernel_size)
         self.num_heads, self.key_dim, self.depth, self.stride = num_heads, key_dim, depth, stride
-        self.feature_size = None if feature_size is None else pair(feature_size)
+        self.feature_size = None if feature_size is None else pair(name, "feature_size", feature_size)
         self.sizes = [num_heads * key_dim, depth * key_dim, depth * (out // num_heads)]
         self.qkv = nn.Conv2d(channels, sum(self.sizes), 1, bias=bias)
         self.query_norm = BatchNorm2d(self.sizes[0])
@@ -102,7 +102,8 @@ class LambdaLayer(nn.Module):
         height, width = x_nchw.shape[2:]
         size = self.feature_size
         if size is not None and (height > size[0] or width > size[1]):
-            message = f"LambdaLayer: map of {height}x{width} is larger than feature_size={list(size)}"
+            message = f"LambdaLayer: map of {height}x{width} is larger than feature_size={list(size)}; "
+            message += "build it with a larger one"
             raise ValueError(message)
         query_nchw, key_nchw, value_nchw = convolve(self.qkv, x_nchw).split(self.sizes, dim=1)
         key_nuks = key_nchw.flatten(2).unflatten(1, (self.depth, self.key_dim))

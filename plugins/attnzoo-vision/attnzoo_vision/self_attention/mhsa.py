@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_probability
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 
 
@@ -32,11 +32,13 @@ class MHSA(nn.Module):
         dropout: Probability of dropping an element of the output.
 
     Shape:
-        ``(N, L, C)`` to ``(N, L, out_dim)``. Optional ``mask``, broadcastable to ``(N, heads, L, L)``: True where a
-        query (row) may attend to a key (column); numbers are added to the logits.
+        ``(N, L, C)`` to ``(N, L, out_dim)``. Optional ``mask`` ``(L, L)``, ``(N, L, L)`` or ``(N, heads, L, L)``, each
+        axis also 1 for all: True where a query (row) may attend to a key (column); numbers are added to the logits. A
+        query that may attend to nothing reads zeros.
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``embed_dim``, or ``norm`` is unknown.
+        ValueError: ``num_heads`` does not divide ``embed_dim``, ``norm`` is unknown, a probability is out of its range,
+            or ``mask`` has another shape.
 
     Source:
         Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, arXiv:2010.11929, eq. 5-8 (app. A).
@@ -66,6 +68,7 @@ class MHSA(nn.Module):
         name = "MHSA"
         check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, head_dim=head_dim, out_dim=out_dim)
         check_choice(name, "norm", norm, ("layer", "rms"))
+        check_probability(name, attention_dropout=attention_dropout, dropout=dropout)
         if head_dim is None:
             check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         width = embed_dim // num_heads if head_dim is None else head_dim
@@ -97,14 +100,20 @@ class MHSA(nn.Module):
         """Return ``pairwise``, the weight of every token (column) for every token (row) in each head."""
         query_ngld, key_ngld, _ = self._heads(x_nlc)
         bias = self._bias(x_nlc, mask)
-        if bias is not None and bias.dtype == torch.bool:
+        if bias is None:
+            return {"pairwise": attention_map(query_ngld, key_ngld, scale=self.scale)}
+        if bias.dtype == torch.bool:
             bias = torch.zeros_like(bias, dtype=query_ngld.dtype).masked_fill(~bias, float("-inf"))
-        return {"pairwise": attention_map(query_ngld, key_ngld, scale=self.scale, bias=bias)}
+        closed = torch.isneginf(bias).all(dim=-1, keepdim=True)  # queries of no key
+        bias = bias.masked_fill(closed, 0.0)
+        weight_ngll = attention_map(query_ngld, key_ngld, scale=self.scale, bias=bias)
+        return {"pairwise": weight_ngll.masked_fill(closed, 0.0)}
 
     def _bias(self, x_nlc: Tensor, mask: Tensor | None) -> Tensor | None:
         """Return the mask, one for all heads with its missing axis, and without later tokens if ``causal``."""
-        if mask is not None and mask.dim() == 3:
-            mask = mask.unsqueeze(1)
+        if mask is not None:
+            self._check_mask(x_nlc, mask)
+            mask = mask.unsqueeze(1) if mask.dim() == 3 else mask
         if not self.causal:
             return mask
         earlier_ll = torch.ones(x_nlc.shape[1], x_nlc.shape[1], dtype=torch.bool, device=x_nlc.device).tril()
@@ -113,6 +122,15 @@ class MHSA(nn.Module):
         if mask.dtype == torch.bool:
             return mask & earlier_ll
         return mask.masked_fill(~earlier_ll, float("-inf"))
+
+    def _check_mask(self, x_nlc: Tensor, mask: Tensor) -> None:
+        (samples, length, _), heads = x_nlc.shape, self.num_heads
+        shapes = {2: (length, length), 3: (samples, length, length), 4: (samples, heads, length, length)}
+        whole = shapes.get(mask.dim(), ())
+        if not whole or any(size not in (1, full) for size, full in zip(mask.shape, whole, strict=True)):
+            known = "(L, L), (N, L, L) or (N, heads, L, L)"
+            message = f"MHSA: mask of shape {tuple(mask.shape)}, expected {known} with N={samples}, heads={heads} and "
+            raise ValueError(message + f"L={length}; give it all axes, of size 1 where they do not matter")
 
     def _heads(self, x_nlc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value = project_heads(x_nlc, self.qkv, self.num_heads)

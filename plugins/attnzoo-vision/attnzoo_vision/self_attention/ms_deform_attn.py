@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
 from attnzoo_vision.ops.deformable import Sizes, level_sizes, ring_offsets, sample_levels
+from attnzoo_vision.ops.sizes import pair
 
 
 class MSDeformAttn(nn.Module):
@@ -51,8 +52,11 @@ class MSDeformAttn(nn.Module):
         check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, num_levels=num_levels, num_points=num_points)
         check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         if level_shapes is not None and len(level_shapes) != num_levels:
-            message = f"{name}: num_levels={num_levels} is not the number of level_shapes={level_shapes}"
+            message = f"{name}: num_levels={num_levels} is not the number of level_shapes={level_shapes}; "
+            message += f"use num_levels={len(level_shapes)}"
             raise ValueError(message)
+        for shape in level_shapes or []:
+            check_at_least(name, 1, level_shapes=pair(name, "level_shapes", shape))
         self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
         self.level_shapes = level_shapes
         places = num_heads * num_levels * num_points
@@ -124,7 +128,8 @@ class MSDeformAttn(nn.Module):
         if reference_nlvk.shape[3] == 4:
             centre_nl1k, box_nl1k = (self._at_points(part) for part in reference_nlvk.split(2, dim=3))
             return torch.unflatten(centre_nl1k + offset_nlgk * (box_nl1k * (0.5 / self.num_points)), 3, shape)
-        message = f"MSDeformAttn: reference has {reference_nlvk.shape[3]} numbers, expected 2 (point) or 4 (box)"
+        message = f"MSDeformAttn: reference has {reference_nlvk.shape[3]} numbers, expected 2 (point) or 4 (box); "
+        message += "give (x, y) or (x, y, width, height)"
         raise ValueError(message)
 
     def _at_points(self, reference_nlv2: Tensor) -> Tensor:

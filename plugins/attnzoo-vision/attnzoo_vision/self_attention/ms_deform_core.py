@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.deformable import Sizes, level_sizes, sample_levels
+from attnzoo_vision.ops.sizes import pair
 
 
 class MSDeformCore(nn.Module):
@@ -31,7 +32,7 @@ class MSDeformCore(nn.Module):
     def __init__(self, *, level_shapes: list[list[int]] | None = None) -> None:
         super().__init__()
         for shape in level_shapes or []:
-            check_at_least("MSDeformCore", 1, level_shapes=shape)
+            check_at_least("MSDeformCore", 1, level_shapes=pair("MSDeformCore", "level_shapes", shape))
         self.level_shapes = level_shapes
 
     def forward(

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
 from attnzoo_vision.ops.heads import merge_heads, split_heads
 
 
@@ -27,7 +27,8 @@ class MultiHeadExternalAttention(nn.Module):
         ``(N, L, C)`` to ``(N, L, C)``; any L from 1 on.
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``embed_dim``, or a size is below 1.
+        ValueError: ``num_heads`` does not divide ``embed_dim``, a size is below 1, or a probability is out of its
+            range.
 
     Source:
         Guo et al., "Beyond Self-attention: External Attention using Two Linear Layers for Visual Tasks", TPAMI 2022,
@@ -50,6 +51,7 @@ class MultiHeadExternalAttention(nn.Module):
         check_at_least("MultiHeadExternalAttention", 1, embed_dim=embed_dim, num_heads=num_heads)
         check_at_least("MultiHeadExternalAttention", 1, expansion=expansion, memory_size=memory_size)
         check_divides("MultiHeadExternalAttention", "num_heads", num_heads, "embed_dim", embed_dim)
+        check_probability("MultiHeadExternalAttention", attention_dropout=attention_dropout, dropout=dropout)
         self.heads = expansion * num_heads
         self.attention_dropout, self.dropout = attention_dropout, dropout
         self.expand = nn.Linear(embed_dim, expansion * embed_dim)

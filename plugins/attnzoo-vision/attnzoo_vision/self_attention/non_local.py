@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from attnzoo.layers import Affine, affine, join
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least, check_choice
-from attnzoo_vision.ops.joined_norm import scale_and_shift
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
+from attnzoo_vision.ops.joined_norm import is_joinable, scale_and_shift
 from attnzoo_vision.ops.pairwise import attend, dot_product, pairwise_relu_sum
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, max_pool, project, project_back
 
@@ -47,8 +47,8 @@ class NonLocal(nn.Module):
         ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, T, H, W)`` to the same; each axis at least as long as its pool size.
 
     Raises:
-        ValueError: ``mode`` or ``norm`` is none of its choices, a size is below 1, or ``groups`` does not divide
-            ``channels``.
+        ValueError: ``mode`` or ``norm`` is none of its choices, a size is below 1, ``groups`` does not divide
+            ``channels`` for a ``group`` norm, or ``pool_size`` has not one number for each spatial axis of the input.
 
     Source:
         Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv:1711.07971, eq. 1-6. Authors' code:
@@ -81,9 +81,7 @@ class NonLocal(nn.Module):
         hidden = max(1, channels // 2) if hidden_channels is None else hidden_channels
         self.mode = mode
         self.scale = (1.0 if mode == "gaussian" else hidden**-0.5) if scale is None else scale
-        self.pool_size = pool_size
-        self.pool_first = pool_first
-        self.eps = eps
+        self.pool_size, self.pool_first, self.eps = pool_size, pool_first, eps
         embedded = mode != "gaussian"
         self.theta = nn.Linear(channels, hidden) if embedded else None
         self.phi = nn.Linear(channels, hidden) if embedded else None
@@ -92,6 +90,7 @@ class NonLocal(nn.Module):
         self.out = nn.Linear(hidden, channels, bias=out_bias)
         self.norm: _BatchNorm | nn.GroupNorm | None = None
         if norm == "group":
+            check_divides("NonLocal", "groups", groups, "channels", channels)
             self.norm = nn.GroupNorm(groups, channels, eps=eps)
         elif norm == "batch":
             self.norm = _BatchNorm(channels, eps=eps, momentum=momentum)
@@ -113,7 +112,7 @@ class NonLocal(nn.Module):
     def forward(self, x_ncs: Tensor) -> Tensor:
         """Return ``x_ncs`` plus the projected weighted sums."""
         y_nlr = self._sum(x_ncs)
-        if isinstance(self.norm, _BatchNorm) and not self.training:
+        if self.norm is not None and is_joinable(self.norm):
             scale_c, shift_c = scale_and_shift(self.norm)
             weight_cr, bias_c = affine(self.out)
             if bias_c is not None:
@@ -129,9 +128,10 @@ class NonLocal(nn.Module):
 
     def attention(self, x_ncs: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weight of every key (column) for every position (row)."""
-        key_ncs = max_pool(x_ncs, self.pool_size) if self.pool_first else x_ncs
+        key_ncs = max_pool(x_ncs, self.pool_size, "NonLocal") if self.pool_first else x_ncs
         if self.theta is None or self.phi is None:
-            logits_nlm = torch.bmm(as_tokens(x_ncs), as_tokens(max_pool(x_ncs, self.pool_size)).transpose(1, 2))
+            pooled_ncs = max_pool(x_ncs, self.pool_size, "NonLocal")
+            logits_nlm = torch.bmm(as_tokens(x_ncs), as_tokens(pooled_ncs).transpose(1, 2))
             return {"pairwise": torch.softmax(logits_nlm * self.scale, dim=2)}
         theta_nlr = project(x_ncs, *affine(self.theta))
         phi_nmr = self._embed_keys(key_ncs, self.phi)
@@ -146,7 +146,7 @@ class NonLocal(nn.Module):
 
     def _sum(self, x_ncs: Tensor) -> Tensor:
         """Return the weighted sums over the keys, ``(N, L, R)``."""
-        pooled_ncs = max_pool(x_ncs, self.pool_size)
+        pooled_ncs = max_pool(x_ncs, self.pool_size, "NonLocal")
         key_ncs = pooled_ncs if self.pool_first else x_ncs
         if self.theta is None or self.phi is None:
             return attend(as_tokens(x_ncs), as_tokens(pooled_ncs), self._embed_keys(key_ncs, self.g), self.scale)
@@ -180,7 +180,7 @@ class NonLocal(nn.Module):
         if self.pool_first or self.pool_size == 1:
             return y_nmr
         y_nrs = torch.unflatten(y_nmr.transpose(1, 2), 2, key_ncs.shape[2:])
-        return as_tokens(max_pool(y_nrs, self.pool_size))
+        return as_tokens(max_pool(y_nrs, self.pool_size, "NonLocal"))
 
 
 def _through(weight_1r: Tensor, layer: nn.Linear) -> Affine:

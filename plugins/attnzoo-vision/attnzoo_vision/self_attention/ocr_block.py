@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.joined_norm import scale_and_shift
+from attnzoo_vision.ops.checks import check_at_least, check_probability
+from attnzoo_vision.ops.joined_norm import is_joinable, scale_and_shift
 from attnzoo_vision.ops.pairwise import attend
 from attnzoo_vision.ops.position_pooling import weighted_sums
 from attnzoo_vision.ops.rectify import rectify
@@ -55,6 +55,7 @@ class OCRBlock(nn.Module):
         super().__init__()
         check_at_least("OCRBlock", 1, channels=channels, hidden_channels=hidden_channels, out_channels=out_channels)
         check_at_least("OCRBlock", 1, pool_size=pool_size)
+        check_probability("OCRBlock", dropout=dropout)
         hidden = max(1, channels // 2) if hidden_channels is None else hidden_channels
         outputs = channels if out_channels is None else out_channels
         self.pool_size, self.gather_scale, self.dropout = pool_size, gather_scale, dropout
@@ -74,13 +75,13 @@ class OCRBlock(nn.Module):
         if pooled_nchw is not x_nchw:
             context_nlc = as_tokens(resize(tokens_to_map(context_nlc, pooled_nchw), x_nchw.shape[2:]))
         context_weight, x_weight = affine(self.out).weight.chunk(2, dim=1)
-        if self.training:
-            y_nchw = project_back(context_nlc, context_weight, None, x_nchw)
-            y_nchw = self.norm(y_nchw + project_back(as_tokens(x_nchw), x_weight, None, x_nchw))
-        else:
+        if is_joinable(self.norm):
             scale_o, shift_o = scale_and_shift(self.norm)
             y_nchw = project_back(context_nlc, context_weight * scale_o[:, None], shift_o, x_nchw)
             y_nchw = y_nchw + project_back(as_tokens(x_nchw), x_weight * scale_o[:, None], None, x_nchw)
+        else:
+            y_nchw = project_back(context_nlc, context_weight, None, x_nchw)
+            y_nchw = self.norm(y_nchw + project_back(as_tokens(x_nchw), x_weight, None, x_nchw))
         return F.dropout2d(rectify(y_nchw), self.dropout, self.training)
 
     def attention(self, x_nchw: Tensor, logits_nkhw: Tensor) -> dict[str, Tensor]:
@@ -96,7 +97,7 @@ class OCRBlock(nn.Module):
         return gather_nkl, weighted_sums(x_nchw, gather_nkl)
 
     def _embed(self, x_nchw: Tensor, proxy_nkc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        pooled_nchw = max_pool(x_nchw, self.pool_size)
+        pooled_nchw = max_pool(x_nchw, self.pool_size, "OCRBlock")
         return self.pixel(as_tokens(pooled_nchw)), self.object(proxy_nkc), pooled_nchw
 
 
@@ -109,7 +110,7 @@ class _Unit(nn.Module):
         self.norm = BatchNorm1d(out_channels)
 
     def forward(self, x_nlc: Tensor) -> Tensor:
-        if self.training:
+        if not is_joinable(self.norm):
             y_nlo = project(x_nlc.transpose(1, 2), affine(self.linear).weight)
             return rectify(torch.unflatten(self.norm(y_nlo.flatten(0, 1)), 0, y_nlo.shape[:2]))
         scale_o, shift_o = scale_and_shift(self.norm)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
 from attnzoo_vision.ops.compiling import kept_softmax, may_specialise
 from attnzoo_vision.ops.window_filters import apply_filters, merge_windows
 from attnzoo_vision.ops.window_pooling import avg_pool2d
@@ -33,7 +33,8 @@ class OutlookAttention(nn.Module):
         (``padding = kernel_size // 2`` with an odd ``kernel_size`` always does).
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``embed_dim``, a size is too small, or ``padding`` does not fit.
+        ValueError: ``num_heads`` does not divide ``embed_dim``, a size is too small, ``padding`` does not fit, or a
+            probability is out of its range.
 
     Source:
         Yuan et al., "VOLO: Vision Outlooker for Visual Recognition", TPAMI 2022, arXiv:2106.13112, eq. 3-5.
@@ -58,13 +59,11 @@ class OutlookAttention(nn.Module):
         super().__init__()
         name = "OutlookAttention"
         check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
-        check_at_least(name, 0, padding=padding)
+        check_probability(name, attention_dropout=attention_dropout, dropout=dropout)
         check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         self.num_heads, self.kernel_size, self.stride = num_heads, kernel_size, stride
         self.padding = kernel_size // 2 if padding is None else padding
-        if abs(2 * self.padding - kernel_size + 1) >= stride:
-            message = f"{name}: padding={padding} gives no window for each pixel; use kernel_size // 2, odd kernel_size"
-            raise ValueError(message)
+        check_windows(name, kernel_size, padding, stride)
         self.scale = (embed_dim // num_heads) ** -0.5 if scale is None else scale
         self.value = nn.Linear(embed_dim, embed_dim, bias=bias)
         self.weight = nn.Linear(embed_dim, kernel_size**4 * num_heads)
@@ -116,10 +115,9 @@ class OutlookAttention(nn.Module):
         options = {"kernel_size": self.kernel_size, "padding": self.padding, "stride": self.stride}
         value_nol = F.unfold(self.value(x_nhwc).permute(0, 3, 1, 2), **options)
         if value_nol.shape[2] != weight_nglij.shape[2]:
-            message = (
-                f"OutlookAttention: padding={self.padding} gives {value_nol.shape[2]} windows for a map of {size}, "
-            )
-            message += f"expected {weight_nglij.shape[2]}"
+            found, expected = value_nol.shape[2], weight_nglij.shape[2]
+            message = f"OutlookAttention: padding={self.padding} gives {found} windows for a map of {size}, expected "
+            message += f"{expected}; use an odd kernel_size and padding=kernel_size // 2"
             raise ValueError(message)
         value_ngdjl = value_nol.unflatten(1, (self.num_heads, -1, self.kernel_size**2))
         y_nglid = torch.matmul(weight_nglij, value_ngdjl.permute(0, 1, 4, 3, 2))
@@ -153,3 +151,12 @@ class OutlookAttention(nn.Module):
         weight = kept_softmax(logits_nol.unflatten(1, (self.num_heads, area, area)) * self.scale, dim=3)
         weight = self.attention_dropout(weight).view(samples, self.num_heads, size, size, size, size, height, width)
         return merge_windows(weight)
+
+
+def check_windows(block: str, kernel_size: int, padding: int | None, stride: int) -> None:
+    """Raise ValueError if the windows of ``block`` are more or fewer than the steps on a map of any size."""
+    check_at_least(block, 0, padding=padding)
+    width = kernel_size // 2 if padding is None else padding
+    if abs(2 * width - kernel_size + 1) >= stride:
+        message = f"{block}: kernel_size={kernel_size} with padding={width} gives no window for each pixel; "
+        raise ValueError(message + "use an odd kernel_size and padding=kernel_size // 2")

@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.ops.vit import init_linear
-from attnzoo_vision.self_attention.outlook_attention import OutlookAttention
+from attnzoo_vision.self_attention.outlook_attention import OutlookAttention, check_windows
 
 
 class Outlooker(nn.Module):
@@ -32,7 +32,8 @@ class Outlooker(nn.Module):
         ``(N, H, W, C)`` to ``(N, H, W, C)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``embed_dim``, or a size is too small.
+        ValueError: ``num_heads`` does not divide ``embed_dim``, a size is too small, ``padding`` does not fit, or a
+            probability is out of its range.
 
     Source:
         Yuan et al., "VOLO: Vision Outlooker for Visual Recognition", TPAMI 2022, arXiv:2106.13112, eq. 1-2.
@@ -59,7 +60,9 @@ class Outlooker(nn.Module):
         super().__init__()
         name = "Outlooker"
         check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
-        check_at_least(name, 0, padding=padding)
+        check_at_least(name, 0, mlp_ratio=mlp_ratio)
+        check_windows(name, kernel_size, padding, stride)
+        check_probability(name, attention_dropout=attention_dropout, drop_path=drop_path)
         check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         self.drop_path = drop_path
         self.activation = get_activation(name, activation)

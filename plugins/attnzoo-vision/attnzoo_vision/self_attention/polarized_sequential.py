@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
 from attnzoo_vision.ops.tokens import as_tokens, project_back
@@ -26,7 +26,7 @@ class PolarizedSequential(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``reduction`` leaves no hidden unit.
+        ValueError: ``channels`` is below 2, or ``reduction`` leaves no hidden unit.
 
     Source:
         Liu et al., "Polarized Self-Attention: Towards High-quality Pixel-wise Regression", arXiv:2107.00782.
@@ -38,10 +38,9 @@ class PolarizedSequential(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 4, eps: float = 1e-5) -> None:
         super().__init__()
         hidden = channels // 2
-        check_at_least("PolarizedSequential", 1, channels=channels, reduction=reduction)
-        if reduction > hidden:
-            message = f"PolarizedSequential: reduction={reduction} is above half of channels={channels}"
-            raise ValueError(message)
+        check_at_least("PolarizedSequential", 2, channels=channels)
+        check_at_least("PolarizedSequential", 1, reduction=reduction)
+        check_at_most("PolarizedSequential", "reduction", reduction, "channels // 2", hidden)
         self.channel_query = nn.Linear(channels, 1, bias=False)
         self.channel_value = nn.Linear(channels, hidden, bias=False)
         self.channel_reduce = nn.Linear(hidden, hidden // reduction)

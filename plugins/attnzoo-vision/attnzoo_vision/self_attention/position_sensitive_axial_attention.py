@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
 from attnzoo_vision.ops.convolution import convolve
+from attnzoo_vision.ops.joined_norm import is_joinable, scale_and_shift
 from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
 from attnzoo_vision.ops.relative import relative_rows
 from attnzoo_vision.ops.window_pooling import avg_pool2d
@@ -63,12 +64,8 @@ class PositionSensitiveAxialAttention(nn.Module):
         check_at_least(name, 1, stride=stride)
         check_choice(name, "axis", axis, ("height", "width"))
         out = channels if out_channels is None else out_channels
-        if channels % num_heads or out % (2 * num_heads):
-            message = (
-                f"{name}: num_heads={num_heads} does not divide channels={channels} and "
-                f"out_channels={out} into heads of even width"
-            )
-            raise ValueError(message)
+        check_divides(name, "num_heads", num_heads, "channels", channels)
+        check_divides(name, "num_heads", num_heads, "out_channels", out, factor=2)
         self.num_heads, self.kernel_size, self.stride = num_heads, kernel_size, stride
         self.along_height = axis == "height"
         self.value_dim = out // num_heads
@@ -109,6 +106,7 @@ class PositionSensitiveAxialAttention(nn.Module):
         length = x_nchw.shape[2 if self.along_height else 3]
         if length > self.kernel_size:
             message = f"PositionSensitiveAxialAttention: axis of {length} is longer than kernel_size={self.kernel_size}"
+            message += f"; build it with {length} or more"
             raise ValueError(message)
         y_nohw = self.qkv_norm(convolve(self.qkv, x_nchw))
         y_noml = y_nohw.transpose(2, 3) if self.along_height else y_nohw
@@ -130,17 +128,15 @@ class PositionSensitiveAxialAttention(nn.Module):
     def _weights(self, query: Tensor, key: Tensor, tables: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         query_table_ijd, key_table_ijd, _ = tables
         norm = self.logit_norm
-        if norm.training:
+        if not is_joinable(norm):
             content = torch.matmul(query, key.transpose(3, 4))
             by_query = torch.einsum("nmgid,ijd->nmgij", query, query_table_ijd)
             by_key = torch.einsum("nmgjd,ijd->nmgij", key, key_table_ijd)
             stacked = norm(torch.cat([content, by_query, by_key], dim=2).flatten(0, 1))
             y: Tensor = torch.softmax(stacked.unflatten(1, (3, -1)).sum(dim=1), dim=3).unflatten(0, content.shape[:2])
             return y
-        assert norm.running_var is not None
-        assert norm.running_mean is not None
-        scale_o = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        shift_g11 = (norm.bias - norm.running_mean * scale_o).view(3, -1).sum(dim=0)[:, None, None]
+        scale_o, shift_o = scale_and_shift(norm)
+        shift_g11 = shift_o.view(3, -1).sum(dim=0)[:, None, None]
         scale_3g11 = scale_o.view(3, -1, 1, 1)
         logits = torch.matmul(query * scale_3g11[0], key.transpose(3, 4)) + shift_g11
         logits = logits + torch.einsum("nmgid,ijd->nmgij", query * scale_3g11[1], query_table_ijd)

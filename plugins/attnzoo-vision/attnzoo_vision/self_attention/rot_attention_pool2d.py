@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.layers import Affine, affine
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads, split_heads
 from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.token_pool import (
@@ -69,15 +69,25 @@ class RotAttentionPool2d(nn.Module):
         )
         check_at_least(name, 0, out_channels=out_channels)
         width = channels if embed_dim is None else embed_dim
-        check_divides(name, "4 * num_heads", 4 * num_heads, "embed_dim", width)
+        check_divides(name, "num_heads", num_heads, "embed_dim", width, factor=4)
+        check_probability(name, dropout=dropout)
         self.num_heads, self.pool = num_heads, pool
-        self.reference_size = pair(reference_size)
+        self.reference_size = pair(name, "reference_size", reference_size)
         self.scale = (width // num_heads) ** -0.5
         self.class_token = nn.Parameter(torch.zeros(1, channels)) if class_token else None
         self.qkv = nn.Linear(channels, 3 * width, bias=bias)
         self.dropout = nn.Dropout(dropout)
         out = channels if out_channels is None else out_channels
         self.projection = nn.Linear(width, out) if out else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the projections of queries, keys and values by the number of channels, as timm does in its models."""
+        nn.init.trunc_normal_(self.qkv.weight, std=self.qkv.in_features**-0.5)
+        if self.qkv.bias is not None:
+            nn.init.zeros_(self.qkv.bias)
+        if self.class_token is not None:
+            nn.init.zeros_(self.class_token)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the pooled values."""

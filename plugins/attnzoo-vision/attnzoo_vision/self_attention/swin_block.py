@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.vit import init_linear
@@ -42,7 +42,8 @@ class SwinBlock(nn.Module):
         ``(N, H, W, C)`` to ``(N, H, W, C)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``embed_dim``, or ``shift`` is not below ``window_size``.
+        ValueError: ``num_heads`` does not divide ``embed_dim``, ``shift`` is not below ``window_size``, or a number is
+            out of its range.
 
     Source:
         Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV 2021,
@@ -70,7 +71,10 @@ class SwinBlock(nn.Module):
     ) -> None:
         super().__init__()
         _check(embed_dim, num_heads, head_dim, window_size, shift)
-        self.window_size, self.shift = pair(window_size), pair(shift)
+        check_at_least("SwinBlock", 0, mlp_ratio=mlp_ratio)
+        check_probability("SwinBlock", attention_dropout=attention_dropout, dropout=dropout, drop_path=drop_path)
+        self.window_size = pair("SwinBlock", "window_size", window_size)
+        self.shift = pair("SwinBlock", "shift", shift)
         self.drop_path = drop_path
         self.activation = get_activation("SwinBlock", activation)
         self.norm1 = nn.LayerNorm(embed_dim, eps=eps)
@@ -157,8 +161,9 @@ def _check(
 ) -> None:
     check_at_least("SwinBlock", 1, embed_dim=embed_dim, num_heads=num_heads, window_size=window_size, head_dim=head_dim)
     check_at_least("SwinBlock", 0, shift=shift)
-    if not all(s < w for s, w in zip(pair(shift), pair(window_size), strict=True)):
-        message = f"SwinBlock: shift={shift!r} is not below window_size={window_size!r}"
+    sizes = pair("SwinBlock", "window_size", window_size)
+    if not all(s < w for s, w in zip(pair("SwinBlock", "shift", shift), sizes, strict=True)):
+        message = f"SwinBlock: shift={shift!r} is not below window_size={window_size!r}; use half of it, or 0"
         raise ValueError(message)
     if head_dim is None:
         check_divides("SwinBlock", "num_heads", num_heads, "embed_dim", embed_dim)

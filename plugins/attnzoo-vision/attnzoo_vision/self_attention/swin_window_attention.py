@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
 from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 from attnzoo_vision.ops.relative import window_bias
@@ -54,11 +54,12 @@ class SwinWindowAttention(nn.Module):
         super().__init__()
         name = "SwinWindowAttention"
         check_at_least(name, 1, embed_dim=embed_dim, window_size=window_size, num_heads=num_heads, head_dim=head_dim)
+        check_probability(name, attention_dropout=attention_dropout, dropout=dropout)
         if head_dim is None:
             check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
         width = embed_dim // num_heads if head_dim is None else head_dim
         self.num_heads = num_heads
-        self.window_size = pair(window_size)
+        self.window_size = pair(name, "window_size", window_size)
         self.scale = width**-0.5 if scale is None else scale
         self.attention_dropout = attention_dropout
         self.qkv = nn.Linear(embed_dim, 3 * num_heads * width, bias=bias)

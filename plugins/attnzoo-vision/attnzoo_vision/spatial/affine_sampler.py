@@ -42,7 +42,8 @@ class AffineSampler(nn.Module):
     ) -> None:
         super().__init__()
         if output_size is not None and (len(output_size) != 2 or min(output_size) < 1):
-            message = f"AffineSampler: output_size={output_size} is not [height, width], both at least 1"
+            message = f"AffineSampler: output_size={output_size} is not [height, width], both at least 1; "
+            message += "give two such numbers"
             raise ValueError(message)
         check_choice("AffineSampler", "mode", mode, ("bilinear", "nearest", "bicubic"))
         check_choice("AffineSampler", "padding_mode", padding_mode, ("zeros", "border", "reflection"))

@@ -110,6 +110,7 @@ def _check(stride: int | list[int] | tuple[int, ...], spatial_dims: int, mode: s
     check_choice("AttentionGate", "mode", mode, ("sigmoid", "softplus", "softmax"))
     strides = (stride,) * spatial_dims if isinstance(stride, int) else tuple(stride)
     if len(strides) != spatial_dims or min(strides) < 1:
-        message = f"AttentionGate: stride={stride} is not one number or {spatial_dims} numbers, each at least 1"
+        message = f"AttentionGate: stride={stride} is not one number or {spatial_dims} numbers, each at least 1; "
+        message += f"use 2 or {[2] * spatial_dims}"
         raise ValueError(message)
     return strides

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.layers import affine, join
+from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.joined_norm import fresh_norm
 from attnzoo_vision.ops.position_pooling import weighted_sums
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project, project_back
 
@@ -25,17 +27,18 @@ class DoubleAttention(nn.Module):
         num_maps: Number K of descriptors; replaces ``reduction``.
         reconstruct: Project Z back to ``channels``; without it Z itself is the result.
         residual: Add the input to the result.
+        norm: Batch norm behind the reconstruction, as the paper's figure is said to have: ``y = x + BN(W_r Z + b_r)``.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``, or to ``(N, M, H, W)`` without ``reconstruct``; any H and W from 1 on.
 
     Raises:
-        ValueError: A size is below 1, or ``residual`` without ``reconstruct``.
+        ValueError: A size is below 1, or ``residual`` or ``norm`` without ``reconstruct``.
 
     Source:
         Chen et al., "A^2-Nets: Double Attention Networks", NeurIPS 2018, arXiv:1810.11579, eq. 4-7. No PyTorch code by
         the authors; compared with github.com/nguyenvo09/Double-Attention-Network @ c378693, which adds no input.
-        Deviations: none from the equations; no batch norm after the last projection.
+        Deviations: none from the equations.
     """
 
     def __init__(
@@ -47,12 +50,16 @@ class DoubleAttention(nn.Module):
         num_maps: int | None = None,
         reconstruct: bool = True,
         residual: bool = True,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         check_at_least("DoubleAttention", 1, channels=channels, reduction=reduction)
         check_at_least("DoubleAttention", 1, hidden_channels=hidden_channels, num_maps=num_maps)
         if residual and not reconstruct:
             message = "DoubleAttention: residual=True needs reconstruct=True; set residual=False"
+            raise ValueError(message)
+        if norm and not reconstruct:
+            message = "DoubleAttention: norm=True needs reconstruct=True; set norm=False"
             raise ValueError(message)
         hidden = max(1, channels // reduction) if hidden_channels is None else hidden_channels
         maps = max(1, channels // reduction) if num_maps is None else num_maps
@@ -61,6 +68,7 @@ class DoubleAttention(nn.Module):
         self.gather = nn.Linear(channels, maps)
         self.distribute = nn.Linear(channels, maps)
         self.reconstruct = nn.Linear(hidden, channels) if reconstruct else None
+        self.norm = BatchNorm2d(channels) if norm else None
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus the distributed descriptors."""
@@ -68,6 +76,8 @@ class DoubleAttention(nn.Module):
         maps, positions = gather_nkl.shape[1:]
         small = not torch.compiler.is_exporting() and positions < maps
         y_nchw = (self._few_positions if small else self._few_maps)(x_nchw, gather_nkl, distribute_nkl.transpose(1, 2))
+        if self.norm is not None:
+            y_nchw = fresh_norm(self.norm, y_nchw)
         return add_shortcut(y_nchw, x_nchw) if self.residual else y_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.affine_grid import affine_grid, sample
+from attnzoo_vision.ops.affine_matrix import affine_matrix, check_transforms, identity_of
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.rectify import rectify
@@ -30,18 +31,22 @@ class STN(nn.Module):
         output_size: Height and width of the output in pixels; None means those of the input.
         padding_mode: What lies outside the map.
         align_corners: -1 and 1 are the centres of the border pixels, as in the paper, instead of their outer edges.
+        transforms: What the matrix is made of, some of ``rotation`` (an angle in radians), ``scale`` (a factor) and
+            ``translation`` (x and y): ``theta = R(a) S(s) T(t)``, so the translation comes first. The last layer gives
+            their numbers in this order. None means a full matrix of six numbers.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, output_size[0], output_size[1])``; any H and W from 1 on if ``input_size`` is None.
 
     Raises:
         ValueError: ``input_size`` is below 18 by 18 or the input does not fit it, a list has not two numbers,
-            or another argument is out of its range.
+            ``transforms`` has others than those above, or another argument is out of its range.
 
     Source:
         Jaderberg et al., "Spatial Transformer Networks", NeurIPS 2015, arXiv:1506.02025, eq. 1-5.
         Localisation network: pytorch/tutorials @ 0023ff0, intermediate_source/spatial_transformer_tutorial.py; the
-        authors released no code. The last layer starts at the identity, as there.
+        authors released no code. The last layer starts at the identity, as there. The order of ``transforms`` is of
+        github.com/qassemoquab/stnbhwd @ 88e7a83, AffineTransformMatrixGenerator.lua, whose translation is y and x.
         Deviations: the form for every size (``input_size`` None) has no published counterpart.
     """
 
@@ -55,10 +60,14 @@ class STN(nn.Module):
         output_size: list[int] | None = None,
         padding_mode: Literal["zeros", "border", "reflection"] = "zeros",
         align_corners: bool = True,
+        transforms: list[str] | None = None,
     ) -> None:
         super().__init__()
         check_at_least("STN", 1, channels=channels, hidden_channels=hidden_channels)
         check_choice("STN", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
+        if transforms is not None:
+            check_transforms("STN", transforms)
+        self.transforms = transforms
         self.input_size = _pair("input_size", input_size, 18)
         self.output_size = _pair("output_size", output_size, 1)
         first, second = _pair("conv_channels", conv_channels, 1) or (8, 10)
@@ -69,7 +78,7 @@ class STN(nn.Module):
         self.conv2 = nn.Conv2d(first, second, 5, padding=2 if same else 0)
         cells = _ANY_SIZE_POOL**2 if self.input_size is None else _cells(*self.input_size)
         self.hidden = nn.Linear(second * cells, hidden_channels)
-        self.theta = nn.Linear(hidden_channels, 6)
+        self.theta = nn.Linear(hidden_channels, len(self._identity()))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -78,7 +87,7 @@ class STN(nn.Module):
             layer.reset_parameters()
         nn.init.zeros_(self.theta.weight)
         with torch.no_grad():
-            self.theta.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
+            self.theta.bias.copy_(torch.tensor(self._identity()))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` resampled."""
@@ -89,14 +98,22 @@ class STN(nn.Module):
         return {"grid": self._grid(x_nchw)}
 
     def _grid(self, x_nchw: Tensor) -> Tensor:
-        theta_n23 = self.theta(torch.relu(self.hidden(self._features(x_nchw)))).unflatten(1, (2, 3))
+        numbers_np = self.theta(torch.relu(self.hidden(self._features(x_nchw))))
+        if self.transforms is None:
+            theta_n23 = numbers_np.unflatten(1, (2, 3))
+        else:
+            theta_n23 = affine_matrix(numbers_np, self.transforms)
         height, width = self.output_size or x_nchw.shape[2:]
         return affine_grid(theta_n23, height, width, align_corners=self.align_corners)
+
+    def _identity(self) -> list[float]:
+        return [1.0, 0.0, 0.0, 0.0, 1.0, 0.0] if self.transforms is None else identity_of(self.transforms)
 
     def _features(self, x_nchw: Tensor) -> Tensor:
         same = self.input_size is None
         if self.input_size and _cells(*x_nchw.shape[2:]) != _cells(*self.input_size):
-            message = f"STN: input of {tuple(x_nchw.shape[2:])} pixels, expected input_size={self.input_size}"
+            message = f"STN: input of {tuple(x_nchw.shape[2:])} pixels, expected input_size={self.input_size}; "
+            message += "resize it, or build the block with its size or input_size=None"
             raise ValueError(message)
         for conv in (self.conv1, self.conv2):
             x_nchw = rectify(max_pool2d(convolve(conv, x_nchw), 2, ceil_mode=same))
@@ -115,6 +132,6 @@ def _pair(name: str, value: list[int] | tuple[int, int] | None, least: int) -> t
     if value is None:
         return None
     if len(value) != 2 or min(value) < least:
-        message = f"STN: {name}={list(value)} is not two numbers of at least {least}"
+        message = f"STN: {name}={list(value)} is not two numbers of at least {least}; give two such numbers"
         raise ValueError(message)
     return value[0], value[1]

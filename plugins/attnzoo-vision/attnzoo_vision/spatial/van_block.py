@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_probability
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.spatial.van_attention import VANAttention
@@ -30,7 +30,8 @@ class VANBlock(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: The MLP has no hidden channel, the activation is unknown, or a probability is not in [0, 1).
+        ValueError: The MLP has no hidden channel, the activation is unknown, or a probability is out of its
+            range.
 
     Source:
         Guo et al., "Visual Attention Network", CVM 2023, arXiv:2202.09741, fig. 4.
@@ -51,12 +52,11 @@ class VANBlock(nn.Module):
         check_at_least("VANBlock", 1, channels=channels)
         hidden = int(channels * mlp_ratio)
         if hidden < 1:
-            message = f"VANBlock: mlp_ratio={mlp_ratio} leaves no hidden channel of channels={channels}"
+            message = (
+                f"VANBlock: mlp_ratio={mlp_ratio} leaves no hidden channel of channels={channels}; use a larger one"
+            )
             raise ValueError(message)
-        for name, value in (("dropout", dropout), ("drop_path", drop_path)):
-            if not 0 <= value < 1:
-                message = f"VANBlock: {name}={value} is not in [0, 1)"
-                raise ValueError(message)
+        check_probability("VANBlock", dropout=dropout, drop_path=drop_path)
         self.activation = get_activation("VANBlock", activation)
         self.dropout = dropout
         self.drop_path = drop_path

@@ -39,7 +39,7 @@ class DetailGuidanceLoss(nn.Module):
     ) -> None:
         super().__init__()
         if not scale_weights:
-            message = "DetailGuidanceLoss: scale_weights is empty, expected a weight for stride 1, 2, ..."
+            message = "DetailGuidanceLoss: scale_weights is empty, expected a weight for stride 1, 2, ...; give one"
             raise ValueError(message)
         self.scale_weights = tuple(scale_weights)
         self.smooth = smooth

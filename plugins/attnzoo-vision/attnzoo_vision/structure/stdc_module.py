@@ -106,7 +106,8 @@ def _check(channels: int, out_channels: int, depth: int, stride: int, form: str)
         )
     elif form == "add" and joined != wanted:
         message = f"STDCModule: form='add' with stride={stride} joins {joined} channels (out_channels={out_channels}),"
-        message += f" expected {wanted}, to which they are added"
+        advice = f"channels={joined}" if stride == 1 else f"out_channels of a multiple of {2 ** (depth - 1)}"
+        message += f" expected {wanted}, to which they are added; use {advice}"
     if message:
         raise ValueError(message)
 

@@ -23,14 +23,17 @@ class DividedSpaceTime(nn.Module):
         activation: Nonlinearity of the MLP.
         drop_path: Probability of leaving out a branch while training; drawn for each sequence that is attended over.
         eps: Added to the variance in the norms.
+        attention_dropout: Probability of dropping an attention weight, in training.
+        dropout: Probability of dropping an element behind each attention's projection, behind the MLP's activation and
+            behind the MLP, in training.
 
     Shape:
         ``x_ntlc`` ``(N, T, L, C)``, T frames of L patches, and ``class_nc`` ``(N, C)`` to the same two; any T and L
         from 1 on.
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``embed_dim``, ``mlp_ratio`` leaves no hidden unit, ``drop_path`` is
-            not in [0, 1), or the activation is unknown.
+        ValueError: ``num_heads`` does not divide ``embed_dim``, ``mlp_ratio`` leaves no hidden unit, a probability
+            is out of its range, or the activation is unknown.
 
     Source:
         Bertasius et al., "Is Space-Time Attention All You Need for Video Understanding?", ICML 2021, arXiv:2102.05095,
@@ -51,17 +54,20 @@ class DividedSpaceTime(nn.Module):
         activation: Activation = "gelu",
         drop_path: float = 0.0,
         eps: float = 1e-6,
+        attention_dropout: float = 0.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        hidden = check_layer("DividedSpaceTime", embed_dim, num_heads, mlp_ratio, drop_path)
+        dropouts = {"attention_dropout": attention_dropout, "dropout": dropout}
+        hidden = check_layer("DividedSpaceTime", embed_dim, num_heads, mlp_ratio, drop_path=drop_path, **dropouts)
         self.drop_path = drop_path
         self.time_norm = nn.LayerNorm(embed_dim, eps=eps)
-        self.time_attention = SelfAttention(embed_dim, num_heads, qkv_bias=qkv_bias, scale=scale)
+        self.time_attention = SelfAttention(embed_dim, num_heads, qkv_bias=qkv_bias, scale=scale, **dropouts)
         self.time_project = nn.Linear(embed_dim, embed_dim)
         self.space_norm = nn.LayerNorm(embed_dim, eps=eps)
-        self.space_attention = SelfAttention(embed_dim, num_heads, qkv_bias=qkv_bias, scale=scale)
+        self.space_attention = SelfAttention(embed_dim, num_heads, qkv_bias=qkv_bias, scale=scale, **dropouts)
         self.mlp_norm = nn.LayerNorm(embed_dim, eps=eps)
-        self.mlp = MLP(embed_dim, hidden, activation)
+        self.mlp = MLP("DividedSpaceTime", embed_dim, hidden, activation, dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -78,8 +84,9 @@ class DividedSpaceTime(nn.Module):
         x_ntlc = x_ntlc + branch_ntmc[:, :, 1:]
         class_nc = class_nc + branch_ntmc[:, :, 0].mean(dim=1)
         tokens_nmc = torch.cat((class_nc[:, None], x_ntlc.flatten(1, 2)), dim=1)
-        tokens_nmc = tokens_nmc + self._drop(self.mlp(self.mlp_norm(tokens_nmc)))
-        return torch.unflatten(tokens_nmc[:, 1:], 1, x_ntlc.shape[1:3]), tokens_nmc[:, 0]
+        branch_nmc = self._drop(self.mlp(self.mlp_norm(tokens_nmc)))
+        # added one by one, so that either output may be written over
+        return x_ntlc + torch.unflatten(branch_nmc[:, 1:], 1, x_ntlc.shape[1:3]), class_nc + branch_nmc[:, 0]
 
     def attention(self, x_ntlc: Tensor, class_nc: Tensor) -> dict[str, Tensor]:
         """Return ``time``, the weights of all frames at each patch and frame, ``(N, L, heads, T, T)``.

@@ -16,9 +16,12 @@ class GLTR(nn.Module):
     Args:
         channels: Channels of a frame's feature.
         dilations: Steps in frames of the convolutions along time, which span 3 frames each.
+        keep_frames: Join the frames' features themselves in front of their convolutions, as the code does. The paper
+            joins the convolutions alone, of the dilations 1, 2 and 4.
 
     Shape:
-        ``(N, T, C)`` to ``(N, (1 + len(dilations)) * C)``; any T from 1 on.
+        ``(N, T, C)`` to ``(N, (1 + len(dilations)) * C)``, without ``keep_frames`` ``(N, len(dilations) * C)``; any T
+        from 1 on.
 
     Raises:
         ValueError: ``dilations`` is empty or has a number below 1.
@@ -26,10 +29,12 @@ class GLTR(nn.Module):
     Source:
         Li et al., "Global-Local Temporal Representations for Video Person Re-Identification", ICCV 2019,
         arXiv:1908.10049, section 4. First author's code: github.com/ljn114514/GLTR @ 5204197, resnet.py.
-        Deviations: none from the code. The paper has the dilations 1, 2, 4 and does not keep the feature itself.
+        Deviations: none from the code. Its dilations 1, 2, 3 and the features that it keeps are not the paper's.
     """
 
-    def __init__(self, channels: int, *, dilations: list[int] | tuple[int, ...] = (1, 2, 3)) -> None:
+    def __init__(
+        self, channels: int, *, dilations: list[int] | tuple[int, ...] = (1, 2, 3), keep_frames: bool = True
+    ) -> None:
         super().__init__()
         check_at_least("GLTR", 1, channels=channels, dilations=dilations)
         if not dilations:
@@ -37,7 +42,8 @@ class GLTR(nn.Module):
             raise ValueError(message)
         convs = [nn.Conv1d(channels, channels, 3, padding=d, dilation=d, bias=False) for d in dilations]
         self.convs = nn.ModuleList(convs)
-        self.attend = TemporalSelfAttention(channels * (1 + len(dilations)))
+        self.keep_frames = keep_frames
+        self.attend = TemporalSelfAttention(channels * (keep_frames + len(dilations)))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -56,4 +62,5 @@ class GLTR(nn.Module):
 
     def _pyramid(self, x_ntc: Tensor) -> Tensor:
         x_nct = x_ntc.transpose(1, 2)
-        return torch.cat([x_nct, *(convolve(conv, x_nct) for conv in self.convs)], dim=1)
+        parts = [x_nct] if self.keep_frames else []
+        return torch.cat([*parts, *(convolve(conv, x_nct) for conv in self.convs)], dim=1)

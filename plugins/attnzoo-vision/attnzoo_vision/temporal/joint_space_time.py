@@ -21,14 +21,17 @@ class JointSpaceTime(nn.Module):
         activation: Nonlinearity of the MLP.
         drop_path: Probability of leaving out a branch of a sample, while training.
         eps: Added to the variance in the norms.
+        attention_dropout: Probability of dropping an attention weight, in training.
+        dropout: Probability of dropping an element behind the attention's projection, behind the MLP's activation and
+            behind the MLP, in training.
 
     Shape:
         ``(N, L, C)`` to ``(N, L, C)``; any L from 1 on, of which any may be a class token. With the frames in the batch
         it is the form ``space_only``.
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``embed_dim``, ``mlp_ratio`` leaves no hidden unit, ``drop_path`` is
-            not in [0, 1), or the activation is unknown.
+        ValueError: ``num_heads`` does not divide ``embed_dim``, ``mlp_ratio`` leaves no hidden unit, a probability
+            is out of its range, or the activation is unknown.
 
     Source:
         Bertasius et al., "Is Space-Time Attention All You Need for Video Understanding?", ICML 2021, arXiv:2102.05095,
@@ -48,14 +51,17 @@ class JointSpaceTime(nn.Module):
         activation: Activation = "gelu",
         drop_path: float = 0.0,
         eps: float = 1e-6,
+        attention_dropout: float = 0.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        hidden = check_layer("JointSpaceTime", embed_dim, num_heads, mlp_ratio, drop_path)
+        dropouts = {"attention_dropout": attention_dropout, "dropout": dropout}
+        hidden = check_layer("JointSpaceTime", embed_dim, num_heads, mlp_ratio, drop_path=drop_path, **dropouts)
         self.drop_path = drop_path
         self.attention_norm = nn.LayerNorm(embed_dim, eps=eps)
-        self.attend = SelfAttention(embed_dim, num_heads, qkv_bias=qkv_bias, scale=scale)
+        self.attend = SelfAttention(embed_dim, num_heads, qkv_bias=qkv_bias, scale=scale, **dropouts)
         self.mlp_norm = nn.LayerNorm(embed_dim, eps=eps)
-        self.mlp = MLP(embed_dim, hidden, activation)
+        self.mlp = MLP("JointSpaceTime", embed_dim, hidden, activation, dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

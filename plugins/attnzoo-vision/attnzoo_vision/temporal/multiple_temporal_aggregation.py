@@ -48,7 +48,7 @@ class MultipleTemporalAggregation(nn.Module):
         check_at_least("MultipleTemporalAggregation", 2, groups=groups)
         check_divides("MultipleTemporalAggregation", "groups", groups, "channels", channels)
         if stride > 1 and not stage:
-            message = f"MultipleTemporalAggregation: stride={stride} needs stage=True"
+            message = f"MultipleTemporalAggregation: stride={stride} needs stage=True; set it, or stride=1"
             raise ValueError(message)
         self.num_frames = num_frames
         self.stride = stride

@@ -14,6 +14,15 @@ def test_output_is_the_formula_of_the_paper():
     torch.testing.assert_close(block(x), x * torch.sigmoid(signal).view(2, 12, 1, 1))
 
 
+def test_a_bias_is_added_to_all_logits():
+    torch.manual_seed(0)
+    block = ECA(12, kernel_size=3, bias=True).double()
+    assert block.conv.bias.shape == (1,)
+    x = torch.randn(2, 12, 5, 3, dtype=torch.float64)
+    signal = F.conv1d(x.mean((2, 3)).unsqueeze(1), block.conv.weight, block.conv.bias, padding=1)
+    torch.testing.assert_close(block(x), x * torch.sigmoid(signal).view(2, 12, 1, 1))
+
+
 def test_kernel_size_grows_with_the_channels_as_published():
     sizes = [adaptive_kernel_size(channels) for channels in (2, 4, 8, 64, 128, 1024, 2048)]
     assert sizes == [1, 1, 3, 3, 5, 5, 7]

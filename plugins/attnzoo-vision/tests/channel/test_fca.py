@@ -40,3 +40,15 @@ def test_more_frequencies_than_fit_the_channels_are_refused():
 def test_a_small_dct_is_refused():
     with pytest.raises(ValueError, match=r"^FCA: dct_height=5 is below 7, where all frequencies are 0; use 7 or more$"):
         FCA(16, dct_height=5)
+
+
+def test_a_narrow_dct_is_refused():
+    with pytest.raises(ValueError, match=r"^FCA: dct_width=5 is below 7, where all frequencies are 0; use 7 or more$"):
+        FCA(16, dct_width=5)
+
+
+@pytest.mark.parametrize("frequencies", ["mid4", "top", "top33", "low0"])
+def test_an_unknown_choice_of_frequencies_is_refused(frequencies):
+    message = f"FCA: frequencies={frequencies!r} is not known; use top, low or bot and a number, as in 'top16'"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        FCA(32, frequencies=frequencies)

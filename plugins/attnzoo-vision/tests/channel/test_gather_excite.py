@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,10 +28,72 @@ def test_the_convolution_of_the_whole_map_is_followed_by_norm_and_excitation():
     torch.testing.assert_close(block(x), x * weight[:, :, None, None])
 
 
+def test_a_new_block_is_drawn_as_the_caffe_models_say():
+    torch.manual_seed(0)
+    block = GatherExcite(512, gather="conv", size=(14, 14), hidden_channels=64, gather_bias=True)
+    (conv,), (norm,) = block.convs, block.norms
+    assert conv.weight.std().item() == pytest.approx((2 / 14**2) ** 0.5, rel=0.02)  # one channel a filter
+    assert norm.weight.eq(1).all()
+    assert norm.bias.eq(0).all()
+    for layer in (block.squeeze, block.excite):
+        assert layer.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert all(layer.bias.eq(0).all() for layer in (conv, block.squeeze, block.excite))
+
+
 def test_a_convolution_of_the_whole_map_needs_its_size():
     message = "^GatherExcite: extent=0 with gather='conv' needs size; give height and width of the map$"
     with pytest.raises(ValueError, match=message):
         GatherExcite(6, gather="conv")
+
+
+@pytest.mark.parametrize("block", [GatherExcite, GEBlock])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"extent": 3}, "extent=3 is not 0 or an even number; use 0 for the whole map"),
+        (
+            {"extent": 6, "gather": "conv"},
+            "extent=6 with gather='conv' is not a power of two; use 4 or 8",
+        ),
+        ({"gather": "conv", "size": (3,)}, "size=[3] is not a height and a width; give two positive numbers"),
+        (
+            {"size": (3, 4)},
+            "size=[3, 4] needs gather='conv' and extent=0, found 'mean' and 0; leave it out",
+        ),
+        (
+            {"gather": "conv", "extent": 2, "size": (3, 4)},
+            "size=[3, 4] needs gather='conv' and extent=0, found 'conv' and 2; leave it out",
+        ),
+        (
+            {"gather": "conv", "size": (3, 4), "grid": 2},
+            "grid=2 needs gather='mean' and extent=0, found 'conv' and 0; leave it out",
+        ),
+        ({"extent": 2, "grid": 2}, "grid=2 needs gather='mean' and extent=0, found 'mean' and 2; leave it out"),
+        ({"grid": 0}, "grid=0 is below 1; use 1 or more"),
+    ],
+)
+def test_what_has_no_effect_or_no_meaning_is_refused(block, options, words):
+    with pytest.raises(ValueError, match=f"^{block.__name__}: {re.escape(words)}$"):
+        block(6, **options)
+
+
+def test_the_shortcut_of_a_residual_block_has_no_stride():
+    message = (
+        "GEBlock: stride=2 does not fit the shortcut, which is the input if out_channels=6 is channels=6; "
+        "use stride=1 or other out_channels"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        GEBlock(6, stride=2)
+
+
+def test_a_new_residual_block_is_drawn_as_the_caffe_models_say():
+    torch.manual_seed(0)
+    block = GEBlock(64, out_channels=128, stride=2, gather="conv", size=(8, 8), hidden_channels=64)
+    for conv, fan_in in ((block.conv1, 64 * 9), (block.conv2, 128 * 9), (block.shortcut, 64)):
+        assert conv.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.03)
+    assert block.gather_excite.squeeze.weight.std().item() == pytest.approx(0.01, rel=0.03)
+    assert block.norm2.weight.eq(1).all()
+    assert block.norm2.bias.eq(0).all()
 
 
 def test_the_residual_block_adds_the_gated_branch_to_the_shortcut():

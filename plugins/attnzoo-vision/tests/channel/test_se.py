@@ -31,9 +31,19 @@ def test_the_gate_of_slope_one_fifth_is_zero_at_minus_two_and_a_half():
     torch.testing.assert_close(weight, torch.tensor([0.0, 0.5, 0.7, 1.0]))
 
 
-def test_a_reduction_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match=r"^SE: reduction=5 does not divide channels=64; use reduction=4 or 8$"):
-        SE(64, reduction=5)
+@pytest.mark.parametrize(("channels", "hidden"), [(8, 1), (16, 1), (24, 1), (40, 2), (64, 4)])
+def test_hidden_units_are_rounded_down_but_one_stays(channels, hidden):
+    block = SE(channels)
+    assert block.squeeze.weight.shape == (hidden, channels)
+    x = torch.randn(2, channels, 3, 5)
+    activated = torch.relu(x.mean((2, 3)) @ block.squeeze.weight.T + block.squeeze.bias)
+    weight = torch.sigmoid(activated @ block.excite.weight.T + block.excite.bias)
+    torch.testing.assert_close(block(x), x * weight[:, :, None, None])
+
+
+def test_a_reduction_below_one_is_refused():
+    with pytest.raises(ValueError, match=r"^SE: reduction=0 is below 1; use 1 or more$"):
+        SE(64, reduction=0)
 
 
 def test_an_unknown_gate_is_refused():

@@ -18,6 +18,19 @@ def test_output_is_the_formula_of_the_paper():
         torch.testing.assert_close(block(x), expected)
 
 
+def test_a_new_block_is_drawn_as_the_caffe_model_says():
+    torch.manual_seed(0)
+    block = SK(256, groups=4, hidden_channels=128, select_bias=True)
+    for branch in block.branches:  # 64 channels a group, 3 x 3 taps
+        assert branch.conv.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+        assert branch.norm.weight.eq(1).all()
+        assert branch.norm.bias.eq(0).all()
+    for layer in (block.squeeze, block.select):
+        assert layer.weight.std().item() == pytest.approx(0.01, rel=0.02)
+        assert abs(layer.weight.mean().item()) < 2e-4
+    assert block.select.bias.eq(0).all()
+
+
 def test_a_large_kernel_is_three_taps_that_lie_apart():
     assert [branch.conv.dilation[0] for branch in SK(8, kernel_size=[3, 5, 7], groups=2).branches] == [1, 2, 3]
 
@@ -37,5 +50,18 @@ def test_an_even_kernel_is_refused():
 
 
 def test_groups_that_do_not_divide_are_refused():
-    with pytest.raises(ValueError, match=r"^SK: groups=32 does not divide 48 and 48, the channels of a branch$"):
+    with pytest.raises(ValueError, match=r"^SK: groups=32 does not divide channels=48; use groups=24 or 48$"):
         SK(48)
+
+
+@pytest.mark.parametrize("block", [SK, SKLinear])
+def test_a_block_without_branches_is_refused(block):
+    message = rf"^{block.__name__}: kernel_size=\[\] is empty; give odd numbers, as in \[3, 5\]$"
+    with pytest.raises(ValueError, match=message):
+        block(32, kernel_size=[])
+
+
+def test_channels_that_the_branches_cannot_share_are_refused():
+    message = "SK: split_input=True does not share channels=33 evenly among 2 branches; use a multiple of 2"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        SK(33, split_input=True)

@@ -16,6 +16,6 @@ def test_output_is_the_formula_of_the_authors():
 
 
 def test_a_change_of_shape_without_projection_is_refused():
-    message = "^SKBlock: projection=False needs stride 1 and channels=128, found 2 and 128$"
+    message = "^SKBlock: projection=False needs stride=1 and channels=128, found 2 and 128; use projection=True$"
     with pytest.raises(ValueError, match=message):
         SKBlock(128, stride=2)

@@ -20,6 +20,8 @@ def formula(block: CoordinateAttention, x: torch.Tensor) -> torch.Tensor:
 def test_equals_the_formula(training: bool, layout: torch.memory_format) -> None:
     torch.manual_seed(0)
     block = CoordinateAttention(12, reduction=2).double().train(training)
+    for layer in (block.squeeze, block.norm, block.height, block.width):
+        torch.nn.init.normal_(layer.bias)
     x = torch.randn(2, 12, 5, 7, dtype=torch.float64).contiguous(memory_format=layout)
     torch.testing.assert_close(block(x), formula(block, x))
     with torch.no_grad():
@@ -34,6 +36,17 @@ def test_the_shortcut_adds_the_input() -> None:
     shortcut = CoordinateAttention(8, shortcut=True).eval()
     shortcut.load_state_dict(plain.state_dict())
     torch.testing.assert_close(shortcut(x), plain(x) + x)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_starts_as_in_the_authors_network(bias: bool) -> None:
+    torch.manual_seed(0)
+    block = CoordinateAttention(512, reduction=4, bias=bias)
+    for layer in (block.squeeze, block.height, block.width):
+        assert layer.weight.std().item() == pytest.approx((2 / layer.out_features) ** 0.5, rel=0.02)
+        assert layer.bias is None or not layer.bias.any()
+    assert (block.norm.weight == 1).all()
+    assert not block.norm.bias.any()
 
 
 def test_a_reduction_of_zero_is_refused() -> None:

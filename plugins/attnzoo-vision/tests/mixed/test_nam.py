@@ -22,6 +22,19 @@ def test_equals_the_formula_with_its_gradients_and_statistics(training: bool) ->
     torch.testing.assert_close(block.norm.state_dict(), norm.state_dict())
 
 
+def test_trains_on_one_pixel_with_the_running_statistics() -> None:
+    torch.manual_seed(0)
+    block = NAM(6)
+    for tensor in (block.norm.weight, block.norm.bias, block.norm.running_mean):
+        torch.nn.init.normal_(tensor)
+    state = copy.deepcopy(block.state_dict())
+    x = torch.randn(1, 6, 1, 1)
+    expected = copy.deepcopy(block).eval()(x)
+    torch.testing.assert_close(block(x), expected)
+    torch.testing.assert_close(x * block.attention(x)["element"], expected)
+    torch.testing.assert_close(block.state_dict(), state)
+
+
 def test_no_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="NAM: channels=0 is below 1; use 1 or more"):
         NAM(0)

@@ -33,6 +33,6 @@ def test_equals_the_formula(groups: int, layout: torch.memory_format) -> None:
 
 def test_too_many_groups_are_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"ShuffleAttention: 2 \* groups=128 does not divide channels=64; use 2 \* groups=64"
+        ValueError, match=r"^ShuffleAttention: groups=64 times 2 does not divide channels=64; use groups=32$"
     ):
         ShuffleAttention(64)

@@ -24,6 +24,8 @@ def formula(block: TripletAttention, x: torch.Tensor) -> torch.Tensor:
 def test_equals_the_formula(spatial: bool, shape: tuple[int, ...], layout: torch.memory_format) -> None:
     torch.manual_seed(0)
     block = TripletAttention(spatial=spatial).double().eval()
+    if spatial:
+        torch.nn.init.ones_(block.height_width.norm.weight)
     x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=layout)
     expected = formula(block, x).detach()
     torch.testing.assert_close(block(x).detach(), expected)
@@ -32,6 +34,17 @@ def test_equals_the_formula(spatial: bool, shape: tuple[int, ...], layout: torch
     torch.testing.assert_close(y, expected)
     assert y.is_contiguous(memory_format=layout)
     torch.testing.assert_close(block.train()(x), formula(block, x))
+
+
+def test_starts_as_in_the_authors_network() -> None:
+    torch.manual_seed(0)
+    block = TripletAttention(kernel_size=49)
+    for gate in (block.channel_width, block.height_channel, block.height_width):
+        assert gate.conv.weight.std().item() == pytest.approx((2 / 49**2) ** 0.5, rel=0.05)
+        assert gate.norm.bias.item() == 0
+    weights = [block.channel_width.norm.weight, block.height_channel.norm.weight, block.height_width.norm.weight]
+    assert [weight.item() for weight in weights] == [1, 1, 0]
+    assert (block.attention(torch.randn(2, 5, 3, 4))["height_width"] == 0.5).all()
 
 
 def test_an_even_kernel_is_refused() -> None:

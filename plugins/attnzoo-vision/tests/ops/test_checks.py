@@ -3,14 +3,17 @@
 import re
 
 import pytest
+import torch
 
 from attnzoo_vision.ops.checks import (
     check_at_least,
     check_at_most,
+    check_channels,
     check_choice,
     check_divides,
     check_multiple,
     check_odd,
+    check_probability,
 )
 
 
@@ -35,6 +38,22 @@ def test_the_divisors_next_to_a_number_that_is_none_are_named(number: int, advic
         check_divides("Gate", "groups", number, "channels", 16)
 
 
+@pytest.mark.parametrize(
+    ("number", "factor", "name", "words"),
+    [
+        (2, 4, "", "heads=2 times 4 does not divide width=12; use heads=1 or 3"),
+        (0, 4, "", "heads=0 times 4 does not divide width=12; use heads=1"),
+        (4, 3, "radix", "heads=4 times radix=3 does not divide width=18; use heads=3 or 6"),
+        (2, 4, "", "heads=2 times 4 does not divide width=18; use width=16 or 24"),
+        (8, 4, "radix", "heads=8 times radix=4 does not divide width=18; use width=32"),
+    ],
+)
+def test_with_a_factor_only_what_is_possible_is_offered(number: int, factor: int, name: str, words: str) -> None:
+    total = int(words.split("width=")[1].split(";")[0])
+    with pytest.raises(ValueError, match=f"^Pool: {re.escape(words)}$"):
+        check_divides("Pool", "heads", number, "width", total, factor=factor, factor_name=name)
+
+
 def test_a_divisor_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^Gate: reduction=16 is above channels=8; use 8 or less$"):
         check_at_most("Gate", "reduction", 16, "channels", 8)
@@ -50,6 +69,26 @@ def test_the_multiples_next_to_a_number_that_is_none_are_named(number: int, advi
 def test_the_odd_numbers_next_to_an_even_one_are_named(number: int, advice: str) -> None:
     with pytest.raises(ValueError, match=f"^Gate: kernel_size={number} is not a positive odd number; use {advice}$"):
         check_odd("Gate", kernel_size=number)
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.5, float("nan")])
+def test_what_is_no_probability_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match=rf"^Gate: dropout={value} is not in \[0, 1\]; use 0 to drop nothing$"):
+        check_probability("Gate", rest=1.0, dropout=value)
+
+
+@pytest.mark.parametrize("name", ["drop_path", "attention_dropout"])
+def test_a_probability_that_divides_by_its_rest_is_below_one(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^Gate: {name}=1.0 is not in \[0, 1\); use 0 to drop nothing$"):
+        check_probability("Gate", **{name: 1.0})
+    check_probability("Gate", **{name: 0.0})
+
+
+def test_an_input_of_other_channels_is_refused() -> None:
+    check_channels("Gate", torch.ones(2, 4, 3, 3), 4)
+    message = "^Gate: input has 1 channels, expected channels=4; build it with channels=1$"
+    with pytest.raises(ValueError, match=message):
+        check_channels("Gate", torch.ones(2, 1, 3, 3), 4)
 
 
 def test_an_unknown_choice_is_answered_with_the_known_ones() -> None:

@@ -26,3 +26,16 @@ def test_it_is_the_formula(combine):
 def test_three_axes_with_channels_last():
     block = AxialAttention(6, num_heads=2, num_axes=3, channel_axis=-1)
     assert block(torch.randn(2, 3, 4, 5, 6)).shape == (2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("place", [4, 0, -4])
+def test_a_channel_axis_beyond_the_input_is_refused(place):
+    message = f"AxialAttention: channel_axis={place} is not one of the 3 axes behind the batch; "
+    with pytest.raises(ValueError, match=f"^{message}use 1 to 3, or count from the end, -1 the last$"):
+        AxialAttention(8, channel_axis=place)
+
+
+def test_an_input_of_other_axes_is_refused():
+    message = "AxialAttention: input of 3 axes, expected 4; build it with num_axes=1"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        AxialAttention(8)(torch.zeros(1, 8, 4))

@@ -29,5 +29,6 @@ def test_the_small_matrices_act_as_their_kronecker_products_with_the_identity():
 
 
 def test_a_map_that_is_no_grid_of_blocks_is_refused():
-    with pytest.raises(ValueError, match="BAT: input is 6 x 7, expected multiples of block_size=7"):
+    message = "^BAT: input is 6 x 7, expected multiples of block_size=7; pad or resize it$"
+    with pytest.raises(ValueError, match=message):
         BAT(16)(torch.randn(1, 16, 6, 7))

@@ -36,5 +36,6 @@ def test_absolute_places_are_added_to_the_keys():
 
 
 def test_a_map_larger_than_the_tables_is_refused():
-    with pytest.raises(ValueError, match=r"BotMHSA: map of 5x4 is larger than feature_size=\[4, 4\]"):
+    message = r"^BotMHSA: map of 5x4 is larger than feature_size=\[4, 4\]; build it with a larger one$"
+    with pytest.raises(ValueError, match=message):
         BotMHSA(8, 4)(torch.zeros(1, 8, 5, 4))

@@ -21,3 +21,16 @@ def test_it_is_the_formula():
 def test_channels_that_eight_does_not_divide_are_refused():
     with pytest.raises(ValueError, match="CoTLayer: channels=20 is not a multiple of 8; use 16 or 24"):
         CoTLayer(20)
+
+
+def test_the_weights_start_as_in_the_authors_network():
+    torch.manual_seed(0)
+    block = CoTLayer(256)
+    for layer in (block.context.conv, block.embed.conv, block.weight, block.value.conv, block.fusion.excite):
+        fan_out = layer.weight.shape[0] * layer.weight.shape[2:].numel()
+        assert layer.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.03)
+    bound = block.fusion.excite.in_features**-0.5
+    assert block.fusion.excite.bias.abs().max().item() == pytest.approx(bound, rel=0.03)
+    for norm in (block.weight_norm, block.norm, block.fusion.norm):
+        assert norm.weight.eq(1).all()
+        assert norm.bias.eq(0).all()

@@ -26,6 +26,18 @@ def test_a_channel_gives_itself_the_least_weight():
     assert (weight_cc.diagonal() < weight_cc.sum(1) / 4).all()
 
 
+def test_without_negation_the_softmax_is_of_the_similarity():
+    torch.manual_seed(0)
+    block = DANetChannelAttention(6, negate=False).double()
+    torch.nn.init.constant_(block.gamma, 0.7)
+    x_nchw = torch.randn(2, 6, 5, 3, dtype=torch.float64)
+    x_ncl = x_nchw.flatten(2)
+    weight_ncc = torch.softmax(x_ncl @ x_ncl.mT, dim=2)
+    torch.testing.assert_close(block(x_nchw), x_nchw + 0.7 * (weight_ncc @ x_ncl).reshape(x_nchw.shape))
+    torch.testing.assert_close(block.attention(x_nchw)["channels"], weight_ncc)
+
+
 def test_other_channels_than_declared_are_refused():
-    with pytest.raises(ValueError, match="DANetChannelAttention: input has 3 channels, expected channels=4"):
+    message = "^DANetChannelAttention: input has 3 channels, expected channels=4; build it with channels=3$"
+    with pytest.raises(ValueError, match=message):
         DANetChannelAttention(4)(torch.randn(1, 3, 2, 2))

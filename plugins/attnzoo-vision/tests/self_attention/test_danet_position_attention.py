@@ -25,5 +25,5 @@ def test_the_block_starts_as_the_identity():
 
 
 def test_a_reduction_that_leaves_nothing_is_refused():
-    with pytest.raises(ValueError, match="DANetPositionAttention: reduction=8 is above channels=4"):
+    with pytest.raises(ValueError, match=r"^DANetPositionAttention: reduction=8 is above channels=4; use 4 or less$"):
         DANetPositionAttention(4)

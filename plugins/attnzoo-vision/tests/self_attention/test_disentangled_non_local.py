@@ -39,7 +39,8 @@ def test_without_the_pairwise_term_all_positions_get_the_same():
 
 
 def test_choices_that_exclude_each_other_are_refused():
-    expected = "DisentangledNonLocal: unary='query' needs pairwise=True and whiten='channel' or 'layer'"
+    expected = r"^DisentangledNonLocal: unary='query' with pairwise=True and whiten=\['none'\], expected True and "
+    expected += r"'channel' or 'layer'; use unary='mask' or these$"
     with pytest.raises(ValueError, match=expected):
         DisentangledNonLocal(6, unary="query", whiten="none")
 
@@ -62,3 +63,63 @@ def test_two_batch_norms_are_refused():
     expected = r"^DisentangledNonLocal: whiten=\['batch-norm', 'batch-norm-affine'\] has two batch norms; keep one$"
     with pytest.raises(ValueError, match=expected):
         DisentangledNonLocal(6, whiten=["batch-norm", "batch-norm-affine"])
+
+
+@pytest.mark.parametrize("kind", ["batch-norm", "batch-norm-affine"])
+def test_one_position_of_one_sample_trains_through_the_batch_norms(kind):
+    block = DisentangledNonLocal(6, whiten=kind).train()
+    block(torch.randn(1, 6, 1, 1)).sum().backward()
+    assert block.query_norm.running_mean.eq(0).all()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_without_gamma_both_terms_pass_one_projection_and_norm(training):
+    torch.manual_seed(0)
+    block = DisentangledNonLocal(6, hidden_channels=4, temperature=0.5, gamma=False, output="project-norm").double()
+    for parameter in block.train(training).parameters():
+        torch.nn.init.normal_(parameter)
+    x_nchw = torch.randn(2, 6, 5, 4, dtype=torch.float64)
+    x_nlc = x_nchw.flatten(2).mT
+    query_nlr, key_nlr = _whitened(block.query(x_nlc), "channel"), _whitened(block.key(x_nlc), "channel")
+    weight_nlm = torch.softmax(query_nlr @ key_nlr.mT / (2 * 0.5), dim=2)
+    unary_n1m = torch.softmax(block.mask(x_nlc), dim=1).mT
+    y_nlc = block.out((weight_nlm + unary_n1m) @ block.value(x_nlc))
+    mean, variance = (None, None) if training else (torch.zeros(6).double(), torch.ones(6).double())
+    y_nlc = torch.nn.functional.batch_norm(
+        y_nlc.mT, mean, variance, block.out_norm.weight, block.out_norm.bias, training
+    )
+    torch.testing.assert_close(block(x_nchw), x_nchw + y_nlc.reshape(x_nchw.shape))
+
+
+def test_without_gamma_the_start_is_the_identity_and_mmsegmentations():
+    torch.manual_seed(0)
+    block = DisentangledNonLocal(512, gamma=False, output="project-norm")
+    x_nchw = torch.randn(2, 512, 3, 2)
+    assert torch.equal(block(x_nchw), x_nchw)
+    assert block.query.weight.std().item() == pytest.approx(0.01, rel=0.03)
+    assert block.value.weight.std().item() == pytest.approx(0.01, rel=0.03)
+    assert block.out.weight.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.03)
+    assert block.mask.weight.abs().max().item() == pytest.approx(512**-0.5, rel=0.03)
+
+
+def test_with_gamma_the_start_has_small_weights_and_no_pairwise_term():
+    torch.manual_seed(0)
+    block = DisentangledNonLocal(256)
+    for layer in (block.query, block.key, block.value):
+        assert layer.weight.std().item() == pytest.approx(0.01, rel=0.03)
+    assert block.mask.weight.std().item() == pytest.approx(0.01, rel=0.2)
+    assert block.gamma.item() == 0
+    assert block.query.bias.eq(0).all()
+    assert block.mask.bias.eq(0).all()
+
+
+def test_a_transform_of_other_channels_than_the_projected_values_is_refused():
+    expected = "unary='transform' has the channels of the input, projected values hidden_channels; make them equal"
+    with pytest.raises(ValueError, match=f"^DisentangledNonLocal: {expected}$"):
+        DisentangledNonLocal(6, hidden_channels=3, unary="transform", output="project")
+
+
+def test_a_block_without_any_term_is_refused():
+    expected = "DisentangledNonLocal: unary='none' with pairwise=False leaves no term; keep one of them"
+    with pytest.raises(ValueError, match=f"^{expected}$"):
+        DisentangledNonLocal(6, unary="none", pairwise=False)

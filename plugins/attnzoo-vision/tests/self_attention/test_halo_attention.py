@@ -51,5 +51,5 @@ def test_masked_padding_gets_no_weight(head_dim):
 
 
 def test_a_map_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="HaloAttention: block_size=4 does not divide the map of 6x8; pad it"):
+    with pytest.raises(ValueError, match=r"^HaloAttention: block_size=4 does not divide the map of 6x8; pad it$"):
         HaloAttention(8, block_size=4)(torch.zeros(1, 8, 6, 8))

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from attnzoo_vision.self_attention.lambda_layer import LambdaLayer
@@ -25,3 +26,9 @@ def test_it_is_the_formula_over_all_displacements():
 def test_a_smaller_map_uses_the_middle_of_the_places():
     block = LambdaLayer(8, key_dim=4, feature_size=5).eval()
     assert block(torch.randn(1, 8, 2, 3)).shape == (1, 8, 2, 3)
+
+
+def test_a_map_larger_than_the_table_is_refused():
+    message = r"^LambdaLayer: map of 4x5 is larger than feature_size=\[4, 4\]; build it with a larger one$"
+    with pytest.raises(ValueError, match=message):
+        LambdaLayer(16, feature_size=4)(torch.zeros(1, 16, 4, 5))

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -42,3 +44,39 @@ def test_a_causal_token_attends_to_no_later_one(mask):
     pairwise = block.attention(x, given)["pairwise"]
     torch.testing.assert_close(pairwise, plain.attention(x, both)["pairwise"])
     assert (pairwise[..., ~earlier] == 0).all()
+
+
+def test_a_mask_of_three_axes_is_one_for_each_sample():
+    block, x = MHSA(8, num_heads=2), torch.randn(2, 5, 8)
+    mask = torch.rand(2, 5, 5) > 0.5
+    mask |= torch.eye(5, dtype=torch.bool)
+    each = torch.cat([block(x[i : i + 1], mask[i]) for i in range(2)])
+    torch.testing.assert_close(block(x, mask), each)
+    torch.testing.assert_close(block(x, mask[:, None].expand(-1, 2, -1, -1)), each)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 5), (2, 5, 5), (3, 5, 4), (1, 3, 5, 5), (2, 2, 5, 5, 1)])
+def test_a_mask_of_another_shape_is_refused(shape):
+    block, mask = MHSA(8, num_heads=2), torch.ones(shape, dtype=torch.bool)
+    message = (
+        f"MHSA: mask of shape {shape}, expected (L, L), (N, L, L) or (N, heads, L, L) with N=1, heads=2 and L=5; "
+        "give it all axes, of size 1 where they do not matter"
+    )
+    for call in (block, block.attention):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            call(torch.ones(1, 5, 8), mask)
+
+
+@pytest.mark.parametrize("kind", ["bool", "numbers"])
+def test_a_token_that_attends_to_nothing_reads_zeros(kind):
+    block, x = MHSA(8, num_heads=2), torch.randn(2, 5, 8, requires_grad=True)
+    mask = torch.ones(2, 1, 5, 5, dtype=torch.bool)
+    mask[1, :, 2] = False
+    given = mask if kind == "bool" else torch.zeros(mask.shape).masked_fill(~mask, float("-inf"))
+    pairwise = block.attention(x, given)["pairwise"]
+    assert (pairwise[1, :, 2] == 0).all()
+    torch.testing.assert_close(block(x, given)[1, 2], block.projection.bias)
+    value = block.qkv(x).chunk(3, 2)[2].view(2, 5, 2, 4).transpose(1, 2)
+    torch.testing.assert_close(block(x, given), block.projection((pairwise @ value).transpose(1, 2).flatten(2)))
+    (gradient,) = torch.autograd.grad(pairwise.square().sum(), x)
+    assert gradient.isfinite().all()

@@ -22,7 +22,8 @@ def test_a_masked_position_counts_as_zero():
 
 def test_shapes_that_do_not_sum_are_refused():
     block = MSDeformAttn(8, num_levels=1, level_shapes=[[2, 3]])
-    with pytest.raises(ValueError, match=r"MSDeformAttn: level_shapes=\[\(2, 3\)\] do not sum to the 5 positions"):
+    message = r"^MSDeformAttn: level_shapes=\[\(2, 3\)\] have 6 positions, value 5; give the sizes of its maps$"
+    with pytest.raises(ValueError, match=message):
         block(torch.zeros(1, 4, 8), torch.zeros(1, 4, 1, 2), torch.zeros(1, 5, 8))
 
 
@@ -34,3 +35,16 @@ def test_a_reference_may_be_shared_by_the_levels():
         reference = torch.rand(2, 4, 1, numbers)
         shared, repeated = block(query, reference, value), block(query, reference.expand(-1, -1, 2, -1), value)
         torch.testing.assert_close(shared, repeated, rtol=0, atol=0)
+
+
+def test_another_number_of_levels_than_shapes_is_refused():
+    message = r"^MSDeformAttn: num_levels=2 is not the number of level_shapes=\[\[2, 3\]\]; use num_levels=1$"
+    with pytest.raises(ValueError, match=message):
+        MSDeformAttn(8, num_levels=2, level_shapes=[[2, 3]])
+
+
+def test_a_reference_that_is_no_point_and_no_box_is_refused():
+    block = MSDeformAttn(8, num_levels=1, level_shapes=[[2, 3]])
+    message = r"^MSDeformAttn: reference has 3 numbers, expected 2 \(point\) or 4 \(box\); "
+    with pytest.raises(ValueError, match=message + r"give \(x, y\) or \(x, y, width, height\)$"):
+        block(torch.zeros(1, 4, 8), torch.zeros(1, 4, 1, 3), torch.zeros(1, 6, 8))

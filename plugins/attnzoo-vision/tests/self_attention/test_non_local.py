@@ -71,3 +71,9 @@ def test_the_block_starts_as_the_identity():
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="NonLocal: mode='dot' is not known; use one of 'embedded_gaussian'"):
         NonLocal(4, mode="dot")
+
+
+def test_a_pool_size_of_other_axes_than_the_input_is_refused():
+    message = r"^NonLocal: pool_size=\[2, 2, 2\] has 3 numbers, the input 2 axes; give one for each$"
+    with pytest.raises(ValueError, match=message):
+        NonLocal(8, pool_size=[2, 2, 2])(torch.zeros(1, 8, 4, 4))

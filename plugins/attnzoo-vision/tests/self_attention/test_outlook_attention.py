@@ -40,5 +40,13 @@ def test_each_window_is_centred_on_its_pixel():
 
 
 def test_padding_without_a_window_for_each_pixel_is_refused():
-    with pytest.raises(ValueError, match="OutlookAttention: padding=0 gives no window for each pixel"):
+    advice = "use an odd kernel_size and padding=kernel_size // 2"
+    message = f"OutlookAttention: kernel_size=3 with padding=0 gives no window for each pixel; {advice}"
+    with pytest.raises(ValueError, match=f"^{message}$"):
         OutlookAttention(6, padding=0)
+
+
+def test_a_map_whose_windows_do_not_cover_it_is_refused():
+    message = r"OutlookAttention: padding=0 gives 4 windows for a map of \(5, 4\), expected 6; "
+    with pytest.raises(ValueError, match=f"^{message}use an odd kernel_size and padding=kernel_size // 2$"):
+        OutlookAttention(6, kernel_size=2, stride=2, padding=0)(torch.zeros(1, 5, 4, 6))

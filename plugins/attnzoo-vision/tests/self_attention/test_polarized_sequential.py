@@ -24,5 +24,5 @@ def test_the_spatial_gate_follows_the_channel_gate(layout):
 
 
 def test_a_reduction_that_leaves_nothing_is_refused():
-    with pytest.raises(ValueError, match="PolarizedSequential: reduction=4 is above half of channels=4"):
+    with pytest.raises(ValueError, match=r"^PolarizedSequential: reduction=4 is above channels // 2=2; use 2 or less$"):
         PolarizedSequential(4)

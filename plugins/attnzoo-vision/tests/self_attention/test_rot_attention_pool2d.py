@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from attnzoo_vision.self_attention.rot_attention_pool2d import RotAttentionPool2d
@@ -19,3 +20,10 @@ def test_logits_of_pixels_depend_on_their_displacement_alone():
     logits = block.attention(x)["pairwise"][0, 0, 1:, 1:].log().view(4, 4, 4, 4)
     first = logits[0, 0, 1, 1] - logits[0, 0, 0, 0]
     torch.testing.assert_close(logits[1, 2, 2, 3] - logits[1, 2, 1, 2], first)
+
+
+def test_the_projections_start_by_the_number_of_channels():
+    torch.manual_seed(0)
+    block = RotAttentionPool2d(256, [4, 4], num_heads=4)
+    assert block.qkv.weight.std().item() == pytest.approx(256**-0.5, rel=0.03)
+    assert block.qkv.bias.eq(0).all()

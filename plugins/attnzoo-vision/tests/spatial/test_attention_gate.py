@@ -24,7 +24,7 @@ def test_it_works_on_volumes():
 
 
 def test_a_stride_for_the_wrong_number_of_axes_is_refused():
-    message = r"^AttentionGate: stride=\[2, 2, 2\] is not one number or 2 numbers, each at least 1$"
+    message = r"^AttentionGate: stride=\[2, 2, 2\] is not one number or 2 numbers, each at least 1; use 2 or \[2, 2\]$"
     with pytest.raises(ValueError, match=message):
         AttentionGate(4, 6, stride=[2, 2, 2])
 

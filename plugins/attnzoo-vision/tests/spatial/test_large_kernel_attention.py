@@ -18,7 +18,7 @@ def test_the_input_is_multiplied_by_three_convolutions():
 
 def test_a_kernel_that_cannot_be_centred_is_refused():
     message = r"^LargeKernelAttention: kernel_size=12 with dilation=3 needs 4 taps, which is even; choose another "
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message + "kernel_size$"):
         LargeKernelAttention(4, kernel_size=12)
 
 
@@ -43,3 +43,9 @@ def test_drop_path_leaves_branches_of_whole_samples_out():
     x = torch.randn(16, 4, 5, 6)
     unchanged = (block(x) == x).flatten(1).all(1)
     assert 0 < unchanged.sum() < 16
+
+
+def test_an_mlp_without_a_hidden_channel_is_refused():
+    message = "VANBlock: mlp_ratio=0.1 leaves no hidden channel of channels=4; use a larger one"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        VANBlock(4, mlp_ratio=0.1)

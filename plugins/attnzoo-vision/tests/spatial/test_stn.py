@@ -1,6 +1,9 @@
+import re
+
 import pytest
 import torch
 
+from attnzoo_vision.ops.affine_matrix import affine_matrix
 from attnzoo_vision.spatial.affine_sampler import AffineSampler
 from attnzoo_vision.spatial.stn import STN
 
@@ -27,13 +30,75 @@ def test_a_shift_by_one_pixel_moves_the_map():
     torch.testing.assert_close(AffineSampler()(x, theta)[..., :-1], x[..., 1:])
 
 
+def lua_matrix(alpha, scale, shift_yx):
+    """Return the 2x3 matrix of AffineTransformMatrixGenerator, rows and columns y and x."""
+    rotation = torch.eye(3).double()
+    rotation[:2, :2] = torch.tensor([[alpha.cos(), -alpha.sin()], [alpha.sin(), alpha.cos()]])
+    translation = torch.eye(3).double()
+    translation[:2, 2] = shift_yx
+    return (rotation @ torch.diag(torch.stack((scale, scale, torch.ones_like(scale)))) @ translation)[:2]
+
+
+def test_constrained_transforms_are_those_of_stnbhwd_with_x_before_y():
+    torch.manual_seed(0)
+    numbers = torch.randn(3, 4).double()
+    for theta, (alpha, scale, x, y) in zip(
+        affine_matrix(numbers, ["translation", "rotation", "scale"]), numbers, strict=True
+    ):
+        (a, b, c), (d, e, f) = lua_matrix(alpha, scale, torch.stack((y, x)))
+        torch.testing.assert_close(theta, torch.stack((e, d, f, b, a, c)).view(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("transforms", "numbers", "expected"),
+    [
+        (["translation"], [0.3, -0.2], [1, 0, 0.3, 0, 1, -0.2]),
+        (["scale"], [2], [2, 0, 0, 0, 2, 0]),
+        (["rotation"], [torch.pi / 2], [0, 1, 0, -1, 0, 0]),
+        (["rotation", "translation"], [torch.pi / 2, 0.3, -0.2], [0, 1, -0.2, -1, 0, -0.3]),
+        (["scale", "translation"], [2, 0.3, -0.2], [2, 0, 0.6, 0, 2, -0.4]),
+    ],
+)
+def test_a_transform_left_out_is_the_identity(transforms, numbers, expected):
+    theta = affine_matrix(torch.tensor([numbers], dtype=torch.float32), transforms)
+    torch.testing.assert_close(theta, torch.tensor(expected, dtype=torch.float32).view(1, 2, 3))
+
+
+@pytest.mark.parametrize(("transforms", "count"), [(["rotation"], 1), (["scale", "translation"], 3)])
+def test_a_constrained_transformer_starts_as_the_identity(transforms, count):
+    x = torch.rand(2, 3, 9, 8)
+    block = STN(3, transforms=transforms)
+    assert block.theta.weight.shape == (count, 32)
+    assert block.theta.weight.eq(0).all()
+    torch.testing.assert_close(block(x), x, rtol=0, atol=1e-5)
+    torch.nn.init.normal_(block.theta.weight, std=0.1)
+    numbers = block.theta(torch.relu(block.hidden(block._features(x))))
+    grid = torch.nn.functional.affine_grid(affine_matrix(numbers, transforms), [2, 3, 9, 8], align_corners=True)
+    torch.testing.assert_close(block.attention(x)["grid"], grid)
+
+
+@pytest.mark.parametrize("transforms", [[], ["shear"], ["scale", "scale"]])
+def test_unknown_transforms_are_refused(transforms):
+    message = f"STN: transforms={transforms} is not some of 'rotation', 'scale', 'translation', each once"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        STN(3, transforms=transforms)
+
+
 def test_an_input_of_another_size_is_refused():
     block = STN(1, input_size=[28, 28])
-    with pytest.raises(ValueError, match=r"^STN: input of \(25, 28\) pixels, expected input_size=\(28, 28\)$"):
+    message = r"^STN: input of \(25, 28\) pixels, expected input_size=\(28, 28\); resize it, or build the block with "
+    with pytest.raises(ValueError, match=message + "its size or input_size=None$"):
         block(torch.rand(1, 1, 25, 28))
 
 
 def test_a_wrong_output_size_is_refused():
-    message = r"^AffineSampler: output_size=\[3\] is not \[height, width\], both at least 1$"
+    message = r"^AffineSampler: output_size=\[3\] is not \[height, width\], both at least 1; give two such numbers$"
     with pytest.raises(ValueError, match=message):
         AffineSampler(output_size=[3])
+
+
+@pytest.mark.parametrize("size", [[28], [17, 28]])
+def test_an_input_size_too_small_for_the_convolutions_is_refused(size):
+    message = f"STN: input_size={size} is not two numbers of at least 18; give two such numbers"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        STN(1, input_size=size)

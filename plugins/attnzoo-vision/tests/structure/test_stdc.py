@@ -41,7 +41,8 @@ def test_a_convolution_without_channels_is_refused():
 def test_the_sum_needs_one_width(channels, out, stride, wanted):
     joined = 16 if out == 16 else 19
     message = rf"^STDCModule: form='add' with stride={stride} joins {joined} channels \(out_channels={out}\), "
-    message += f"expected {wanted}, to which they are added$"
+    advice = f"channels={joined}" if stride == 1 else "out_channels of a multiple of 8"
+    message += f"expected {wanted}, to which they are added; use {advice}$"
     with pytest.raises(ValueError, match=message):
         STDCModule(channels, out, stride=stride, form="add")
 
@@ -64,3 +65,9 @@ def test_the_loss_is_cross_entropy_and_dice():
     bce = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
     dice = 1 - (2 * (p * target).sum((1, 2, 3)) + 1) / (p.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
     torch.testing.assert_close(block(logits, labels), torch.stack([bce, dice.mean()]))
+
+
+def test_a_loss_without_a_scale_is_refused():
+    message = r"^DetailGuidanceLoss: scale_weights is empty, expected a weight for stride 1, 2, \.\.\.; give one$"
+    with pytest.raises(ValueError, match=message):
+        DetailGuidanceLoss(scale_weights=[])

@@ -28,6 +28,22 @@ def test_the_clip_vector_joins_the_feature_and_its_dilated_convolutions():
     torch.testing.assert_close(block(x.transpose(1, 2)), block.attend(torch.cat([x, *parts], 1)).mean(2))
 
 
+def test_the_form_of_the_paper_joins_the_convolutions_alone():
+    block = GLTR(4, dilations=[1, 2, 4], keep_frames=False).double().eval()
+    torch.nn.init.normal_(block.attend.norm.weight)
+    x = torch.randn(2, 4, 9).double()
+    parts = [F.conv1d(x, c.weight, padding=d, dilation=d) for d, c in zip((1, 2, 4), block.convs, strict=True)]
+    y = block(x.transpose(1, 2))
+    assert y.shape == (2, 12)
+    torch.testing.assert_close(y, block.attend(torch.cat(parts, 1)).mean(2))
+
+
+def test_a_new_pyramid_is_small_and_normal():
+    torch.manual_seed(0)
+    for conv in GLTR(128).convs:
+        assert conv.weight.std().item() == pytest.approx(0.001, rel=0.02)
+
+
 def test_no_dilation_is_refused():
     with pytest.raises(ValueError, match=r"^GLTR: dilations=\[\] is empty; give at least one number$"):
         GLTR(4, dilations=[])

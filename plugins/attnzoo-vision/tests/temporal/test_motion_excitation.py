@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from attnzoo_vision.ops.frames import window_sums
+from attnzoo_vision.ops.frames import window_means
 from attnzoo_vision.temporal.motion_excitation import MotionExcitation
 
 
@@ -22,12 +22,36 @@ def test_the_weight_comes_from_the_difference_to_the_next_frame(training, size):
     torch.testing.assert_close(block(x), x + x * (weight - 0.5))
 
 
-def test_window_sums_are_what_the_taps_of_a_convolution_see():
-    x, w = torch.randn(2, 3, 4, 5).double(), torch.randn(3, 3, 3).double()
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(4, 5), (20, 17)])
+def test_window_means_are_what_the_taps_of_a_convolution_see(size, layout):
+    x, w = torch.randn(2, 3, *size).double().contiguous(memory_format=layout), torch.randn(3, 3, 3).double()
     conv = torch.nn.functional.conv2d(x, w[:, None], padding=1, groups=3)
-    torch.testing.assert_close((window_sums(x) * w).sum((2, 3)), conv.sum((2, 3)))
+    torch.testing.assert_close((window_means(x) * w).sum((2, 3)), conv.mean((2, 3)))
+
+
+def test_large_numbers_do_not_overflow_in_half_precision():
+    torch.manual_seed(0)
+    block = MotionExcitation(16, 2, reduction=4).eval()
+    x = (6 + torch.randn(2, 16, 112, 112)).half()
+    exact = block(x.float())
+    torch.testing.assert_close(block.half()(x).float(), exact, rtol=0, atol=0.02 * exact.std().item())
+    assert block.train()(x).isfinite().all()
 
 
 def test_a_reduction_that_leaves_no_channel_is_refused():
     with pytest.raises(ValueError, match=r"^MotionExcitation: reduction=16 is above channels=8; use 8 or less$"):
         MotionExcitation(8, 3)
+
+
+def test_the_gate_of_the_paper_lies_between_minus_one_and_one():
+    block = MotionExcitation(8, 3, reduction=4, gate_scale=2.0).double().eval()
+    block.excite_norm.bias.data.normal_()
+    x = torch.randn(2 * 3, 8, 4, 5).double()
+    gate = 2 * block.attention(x)["channel"] - 1
+    torch.testing.assert_close(block(x), x + x * gate)
+
+
+def test_a_gate_scale_of_zero_is_refused():
+    with pytest.raises(ValueError, match=r"^MotionExcitation: gate_scale=0 is not above 0; use 1 or 2$"):
+        MotionExcitation(16, 3, gate_scale=0)

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import attnzoo
 from attnzoo_vision.temporal.multiple_temporal_aggregation import MultipleTemporalAggregation
 
 
@@ -34,5 +35,19 @@ def test_the_last_group_starts_as_a_shift_by_a_frame():
 
 
 def test_a_stride_without_stage_is_refused():
-    with pytest.raises(ValueError, match=r"^MultipleTemporalAggregation: stride=2 needs stage=True$"):
+    message = "^MultipleTemporalAggregation: stride=2 needs stage=True; set it, or stride=1$"
+    with pytest.raises(ValueError, match=message):
         MultipleTemporalAggregation(8, 4, stride=2)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "said", "frames"),
+    [("phoenix1327", {}, 8), ("phoenix1327-16f", {}, 16), ("phoenix1327", {"n_segment": 4}, 4)],
+)
+def test_the_number_of_frames_is_said_with_the_authors_arguments(tmp_path, dialect, said, frames):
+    block = attnzoo.create("multiple-temporal-aggregation", channels=104, num_frames=frames)
+    attnzoo.export(block, tmp_path / "a.safetensors", dialect)
+    loaded = attnzoo.load_foreign(
+        tmp_path / "a.safetensors", "multiple-temporal-aggregation", dialect, inplanes=256, planes=64, **said
+    )
+    assert loaded.num_frames == frames

@@ -20,7 +20,7 @@ def test_frames_are_scaled_and_convolved_along_time(kernel_size):
 
 
 def test_a_clip_that_is_cut_is_refused():
-    message = r"^TemporalAdaptiveModule: the input has 7 frames, expected a multiple of num_frames=4$"
+    message = r"^TemporalAdaptiveModule: the input has 7 frames, expected a multiple of num_frames=4; give whole clips$"
     with pytest.raises(ValueError, match=message):
         TemporalAdaptiveModule(8, 4)(torch.randn(7, 8, 3, 3))
 

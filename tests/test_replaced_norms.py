@@ -1,0 +1,86 @@
+"""Batch norms of their own mode, with hooks, or with something else in their place: every block calls them then."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import attnzoo
+from attnzoo.testing import subjects_of
+
+
+class Called(nn.Module):
+    """A norm of which a block can see nothing but the weight, the attention of NAM, so that it has to call it."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    @property
+    def weight(self) -> Tensor | None:
+        return self.norm.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)
+
+
+def norms_of(block: nn.Module) -> dict[str, nn.Module]:
+    return {name: module for name, module in block.named_modules() if isinstance(module, _BatchNorm)}
+
+
+def stirred(subject) -> nn.Module:
+    torch.manual_seed(0)
+    block = subject.build().double()
+    for norm in norms_of(block).values():
+        for tensor in (norm.weight, norm.bias, norm.running_mean):
+            if tensor is not None:
+                tensor.data.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    return block
+
+
+def outputs_of(subject, block: nn.Module) -> list[Tensor]:
+    inputs = subject.inputs(subject.sizes())
+    inputs = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
+    torch.manual_seed(1)
+    return [output for output in subject.call(block, inputs) if output.is_floating_point()]
+
+
+def with_norms() -> list:
+    return [pytest.param(s, id=s.id) for s in subjects_of(attnzoo.default_registry()) if norms_of(s.build())]
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["no-grad", "grad"])
+@pytest.mark.parametrize(
+    ("block_trains", "norms_train"), [(False, False), (False, True), (True, False)], ids=["frozen", "adapted", "fixed"]
+)
+@pytest.mark.parametrize("subject", with_norms())
+def test_norms_have_a_mode_of_their_own(subject, block_trains, norms_train, grad):
+    block = stirred(subject).train(block_trains)
+    called = copy.deepcopy(block)
+    for one in (block, called):
+        for norm in norms_of(one).values():
+            norm.train(norms_train)
+    for name, norm in norms_of(called).items():
+        called.set_submodule(name, Called(norm).train(norms_train))
+    with torch.set_grad_enabled(grad):
+        ours, theirs = outputs_of(subject, block), outputs_of(subject, called)
+    torch.testing.assert_close(ours, theirs)
+    for mine, other in zip(norms_of(block).values(), norms_of(called).values(), strict=True):
+        torch.testing.assert_close(mine.running_mean, other.running_mean)
+        torch.testing.assert_close(mine.running_var, other.running_var)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+@pytest.mark.parametrize("subject", with_norms())
+def test_hooks_on_norms_fire_and_what_they_keep_stays(subject, training):
+    block, kept = stirred(subject).train(training), {}
+    for name, norm in norms_of(block).items():
+        norm.register_forward_hook(lambda _norm, _inputs, y, name=name: kept.update({name: (y, y.clone())}))
+    with torch.no_grad():
+        outputs_of(subject, block)
+    assert set(kept) == set(norms_of(block))
+    for name, (y, as_seen) in kept.items():
+        assert torch.equal(y, as_seen), f"what a hook on {name} keeps is written over"
