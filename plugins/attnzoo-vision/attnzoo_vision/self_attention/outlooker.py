@@ -64,8 +64,7 @@ class Outlooker(nn.Module):
         check_windows(name, kernel_size, padding, stride)
         check_probability(name, attention_dropout=attention_dropout, drop_path=drop_path)
         check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
-        self.drop_path = drop_path
-        self.activation = get_activation(name, activation)
+        self.drop_path, self.activation = drop_path, get_activation(name, activation)
         self.norm1 = nn.LayerNorm(embed_dim, eps=eps)
         self.outlook = OutlookAttention(
             embed_dim,
