@@ -75,8 +75,7 @@ class SwinBlock(nn.Module):
         check_probability("SwinBlock", attention_dropout=attention_dropout, dropout=dropout, drop_path=drop_path)
         self.window_size = pair("SwinBlock", "window_size", window_size)
         self.shift = pair("SwinBlock", "shift", shift)
-        self.drop_path = drop_path
-        self.activation = get_activation("SwinBlock", activation)
+        self.drop_path, self.activation = drop_path, get_activation("SwinBlock", activation)
         self.norm1 = nn.LayerNorm(embed_dim, eps=eps)
         self.attend = SwinWindowAttention(
             embed_dim,
@@ -90,8 +89,7 @@ class SwinBlock(nn.Module):
         )
         self.norm2 = nn.LayerNorm(embed_dim, eps=eps)
         hidden = int(embed_dim * mlp_ratio) or embed_dim
-        self.expand = nn.Linear(embed_dim, hidden)
-        self.contract = nn.Linear(hidden, embed_dim)
+        self.expand, self.contract = nn.Linear(embed_dim, hidden), nn.Linear(hidden, embed_dim)
         self.dropout = nn.Dropout(dropout)
         self.reset_parameters()
 
