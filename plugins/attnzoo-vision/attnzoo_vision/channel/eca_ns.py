@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from attnzoo.layers import affine
 from attnzoo_vision.ops.channel_window import filter_channels
-from attnzoo_vision.ops.checks import check_at_least, check_odd
+from attnzoo_vision.ops.checks import check_at_least, check_channels, check_odd
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -21,7 +21,7 @@ class ECANS(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``kernel_size`` is even, or ``channels`` is less than 1.
+        ValueError: ``kernel_size`` is even, ``channels`` is less than 1, or the input has other channels.
 
     Source:
         Wang et al., "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks", CVPR 2020,
@@ -46,5 +46,7 @@ class ECANS(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
-        logit_nc = filter_channels(global_mean(x_nchw), affine(self.conv).weight.squeeze(1))
+        weight_ck = affine(self.conv).weight.squeeze(1)
+        check_channels("ECANS", x_nchw, len(weight_ck))
+        logit_nc = filter_channels(global_mean(x_nchw), weight_ck)
         return logit_nc.sigmoid()[:, :, None, None]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.axis_pooling import mean_over
-from attnzoo_vision.ops.checks import check_at_least, check_at_most
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_channels
 from attnzoo_vision.ops.compiling import compiled_for_cpu
 from attnzoo_vision.ops.layout import channels_last_view
 
@@ -39,7 +39,8 @@ class FCA(nn.Module):
 
     Raises:
         ValueError: ``channels`` is less than 1, ``frequencies`` is not known, its number does not divide
-            ``channels``, ``reduction`` leaves no hidden unit, or a side of the DCT is less than 7.
+            ``channels``, ``reduction`` leaves no hidden unit, a side of the DCT is less than 7, or the input has other
+            channels.
 
     Source:
         Qin et al., "FcaNet: Frequency Channel Attention Networks", ICCV 2021, arXiv:2012.11879, eq. 10-13.
@@ -77,6 +78,7 @@ class FCA(nn.Module):
         return {"channel": self._weight(frequency_nc), "frequency": frequency_nc[:, :, None, None]}
 
     def _frequency(self, x_nchw: Tensor) -> Tensor:
+        check_channels("FCA", x_nchw, self.dct_basis.shape[0])
         size = self.dct_basis.shape[1:]
         pooled_nchw = x_nchw if x_nchw.shape[2:] == size else _pool(x_nchw, size[0], size[1])
         pooled_nhwc = channels_last_view(pooled_nchw)

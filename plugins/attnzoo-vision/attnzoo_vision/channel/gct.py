@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_channels, check_choice
 from attnzoo_vision.ops.pooling import square_sum
 from attnzoo_vision.ops.square_sum import square_sum_and_map
 
@@ -28,7 +28,7 @@ class GCT(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``mode`` is not known, or ``channels`` is less than 1.
+        ValueError: ``mode`` is not known, ``channels`` is less than 1, or the input has other channels.
 
     Source:
         Yang et al., "Gated Channel Transformation for Visual Recognition", CVPR 2020, arXiv:1909.11519, eq. 3-6.
@@ -69,6 +69,7 @@ class GCT(nn.Module):
         return positive_nchw.sum(dim=(2, 3))
 
     def _gate(self, total_nc: Tensor) -> Tensor:
+        check_channels("GCT", total_nc, len(self.alpha))
         if self.mode == "l2":
             embedding_nc = (total_nc + self.eps).sqrt() * self.alpha
             norm_n1 = (embedding_nc.square().mean(dim=1, keepdim=True) + self.eps).sqrt()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_channels
 from attnzoo_vision.ops.pooling import global_mean, square_sum
 
 
@@ -21,7 +21,7 @@ class SRM(nn.Module):
         ``(N, C, H, W)`` to ``(N, C, H, W)``; any H and W from 1 on.
 
     Raises:
-        ValueError: ``channels`` is less than 1.
+        ValueError: ``channels`` is less than 1, or the input has other channels.
 
     Source:
         Lee et al., "SRM: A Style-based Recalibration Module for Convolutional Neural Networks", ICCV 2019,
@@ -47,6 +47,7 @@ class SRM(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
+        check_channels("SRM", x_nchw, self.style_weight.shape[0])
         mean_nc = global_mean(x_nchw)
         # var() costs 25 to 180 reads of the map on a CPU, a difference and a sum of squares 4 to 25
         squares_nc = square_sum(x_nchw - mean_nc[:, :, None, None])

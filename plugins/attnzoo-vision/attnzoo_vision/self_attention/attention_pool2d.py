@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
+from attnzoo_vision.ops.checks import check_at_least, check_channels, check_divides, check_probability
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.sizes import pair
@@ -47,7 +47,7 @@ class AttentionPool2d(nn.Module):
         on (positions are resized bicubically).
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``embed_dim``, or a size is too small.
+        ValueError: ``num_heads`` does not divide ``embed_dim``, a size is too small, or the input has other channels.
 
     Source:
         Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
@@ -120,6 +120,7 @@ class AttentionPool2d(nn.Module):
 
     def _tokens(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
         """Return the leading token, ``(N, C)``, and the pixels, ``(N, C, L)``, each with its position."""
+        check_channels("AttentionPool2d", x_nchw, self.position.shape[1])
         size = tuple(x_nchw.shape[2:])
         lead_1c, position_lc = self.position.split([1, len(self.position) - 1])
         if size != self.feature_size and not (self.by_count and math.prod(size) == len(position_lc)):

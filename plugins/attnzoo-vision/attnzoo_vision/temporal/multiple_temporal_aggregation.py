@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_channels, check_divides
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.frames import filter_frames, to_clips
 from attnzoo_vision.ops.window_pooling import avg_pool2d
@@ -31,7 +31,7 @@ class MultipleTemporalAggregation(nn.Module):
 
     Raises:
         ValueError: ``groups`` is below 2 or does not divide ``channels``, ``stride`` does not fit ``stage``, or the
-            batch is not a multiple of ``num_frames``.
+            batch is not a multiple of ``num_frames`` or has other channels.
 
     Source:
         Li et al., "TEA: Temporal Excitation and Aggregation for Action Recognition", CVPR 2020, arXiv:2004.01398,
@@ -74,6 +74,7 @@ class MultipleTemporalAggregation(nn.Module):
 
     def forward(self, x_fchw: Tensor) -> Tensor:
         """Return the aggregated frames."""
+        check_channels("MultipleTemporalAggregation", x_fchw, sum(len(weight_ck) for weight_ck in self.filters))
         groups = x_fchw.chunk(len(self.filters), dim=1)
         results: list[Tensor] = []
         for i, conv in enumerate(self.convs):

@@ -65,7 +65,7 @@ def test_the_pyramid_of_one_channel_weights_the_pixels(size):
 
 
 def test_a_map_too_small_for_the_pyramid_is_refused():
-    message = r"^FeaturePyramidAttentionSMP: input of \(7, 9\) pixels, expected 8 or more$"
+    message = r"^FeaturePyramidAttentionSMP: input of \(7, 9\) pixels, expected 8 or more; give a larger map$"
     with pytest.raises(ValueError, match=message):
         FeaturePyramidAttentionSMP(6, 4)(torch.randn(2, 6, 7, 9))
 
