@@ -65,7 +65,8 @@ def table(rows: dict[str, dict[str, str]]) -> str:
         "channels-last maps, take no vmap.",
         "",
         "Layers of a block may be replaced (adapters such as LoRA, pruning, parametrisations) or have hooks: where a "
-        "block joins a layer's weight with another instead of calling it, the replacement is asked for its weight.",
+        "block joins a layer's weight with another instead of calling it, the replacement is asked for its weight. So "
+        "are batch norms: those in training by their own mode, hooked or replaced are called.",
         "",
         f"| block | {' | '.join(columns)} |",
         f"|---|{'---|' * len(columns)}",

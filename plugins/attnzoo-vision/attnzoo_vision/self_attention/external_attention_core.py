@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.pooling import widen
 
 
@@ -53,6 +54,7 @@ class ExternalAttentionCore(nn.Module):
     def _weights(self, x_nlc: Tensor) -> Tensor:
         logits_nls: Tensor = self.memory_key(x_nlc)
         position_nls = torch.softmax(widen(logits_nls), dim=1)
-        total_nl1 = position_nls.sum(dim=2, keepdim=True)
-        weight_nls = position_nls / total_nl1.clamp_min(torch.finfo(total_nl1.dtype).tiny)
+        total_nl1 = position_nls.sum(dim=2, keepdim=True).clamp_min(torch.finfo(position_nls.dtype).tiny)
+        fresh = runs_plainly() and not torch.is_grad_enabled()
+        weight_nls = position_nls.div_(total_nl1) if fresh else position_nls / total_nl1
         return weight_nls.to(logits_nls.dtype)

@@ -74,7 +74,9 @@ class FeaturePyramidAttentionSMP(nn.Module):
     def _weight(self, x_nchw: Tensor) -> Tensor:
         if min(x_nchw.shape[2:]) < _LEAST:
             size = tuple(x_nchw.shape[2:])
-            message = f"FeaturePyramidAttentionSMP: input of {size} pixels, expected {_LEAST} or more; give a larger map"
+            message = (
+                f"FeaturePyramidAttentionSMP: input of {size} pixels, expected {_LEAST} or more; give a larger map"
+            )
             raise ValueError(message)
         levels = [x_nchw]
         for down in self.down:
