@@ -26,6 +26,13 @@ class Called(nn.Module):
         return self.norm(x)
 
 
+class BatchNormReLU(nn.BatchNorm2d):
+    """A batch norm that does more, as some libraries' do."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).relu()
+
+
 def norms_of(block: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in block.named_modules() if isinstance(module, _BatchNorm)}
 
@@ -71,6 +78,21 @@ def test_norms_have_a_mode_of_their_own(subject, block_trains, norms_train, grad
     for mine, other in zip(norms_of(block).values(), norms_of(called).values(), strict=True):
         torch.testing.assert_close(mine.running_mean, other.running_mean)
         torch.testing.assert_close(mine.running_var, other.running_var)
+
+
+@pytest.mark.parametrize("subject", with_norms())
+def test_norms_that_do_more_are_called(subject):
+    block = stirred(subject).eval()
+    for name, norm in norms_of(block).items():
+        if isinstance(norm, nn.BatchNorm2d) and norm.affine:
+            other = BatchNormReLU(norm.num_features).double().eval()
+            other.load_state_dict(norm.state_dict())
+            block.set_submodule(name, other)
+    called = copy.deepcopy(block)
+    for name, norm in norms_of(called).items():
+        called.set_submodule(name, Called(norm).eval())
+    with torch.no_grad():
+        torch.testing.assert_close(outputs_of(subject, block), outputs_of(subject, called))
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])

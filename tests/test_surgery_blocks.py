@@ -8,7 +8,7 @@ from hosts import HOSTS, SITES, make_host, make_input, same, tensors
 from hosts.blocks import wake
 
 import attnzoo
-from attnzoo.errors import AttnZooError
+from attnzoo.errors import AttnZooError, SurgeryError
 from attnzoo.insertion import block_layout
 from attnzoo.registry import default_registry
 from attnzoo.shape import parse_contract
@@ -22,6 +22,8 @@ ELSEWHERE = {
     "vision/gltr": "returns one vector a sample",
     "vision/swin-window-attention": "takes the tokens of one window",
 }
+# Hosts whose site has maps of 4 x 4 pixels, where a block takes no such.
+TOO_SMALL = {("vision/pan-fpa-smp", "detector"), ("vision/pan-fpa-smp", "vit")}
 # Arguments that fit maps of 4 to 16 pixels and 16 to 32 channels, where the card's example does not.
 ARGUMENTS = {
     "vision/bat": {"block_size": 4},
@@ -62,6 +64,10 @@ def put(host, name, entry):
 @pytest.mark.parametrize("name", HOSTS)
 @pytest.mark.parametrize("entry", list(candidates()), ids=lambda entry: entry.id)
 def test_the_life_of_an_inserted_block(entry, name, tmp_path):
+    if (entry.id, name) in TOO_SMALL:
+        with pytest.raises(SurgeryError, match=r"input of \(4, 4\) pixels, expected 8 or more"):
+            put(make_host(name), name, entry)
+        return
     torch.manual_seed(0)
     host, plain, x = make_host(name), make_host(name), make_input(name)
     old = plain(x)

@@ -158,7 +158,7 @@ def _export(step: Step, tensors: list[Tensor]) -> dict[str, Tensor]:
 
 
 def _without_magnitude(step: Step, value: Tensor, magnitude: float) -> Tensor:
-    if not value.is_meta and (value < magnitude).any():
+    if not value.is_meta and not (value >= magnitude).all():
         message = (
             f"tensor {', '.join(step.ours)}: a number is {value.min().item():.3g}, expected {magnitude:g} or more: "
             f"their layer uses |{', '.join(step.theirs)}| + {magnitude:g}; save it in another dialect"

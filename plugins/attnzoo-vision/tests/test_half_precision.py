@@ -13,7 +13,7 @@ BLOCKS = {
     "external-attention": {"channels": 8, "memory_size": 4},
     "gct": {"channels": 8},
     "gsop-channel": {"channels": 8, "hidden_channels": 8},
-    "gsop-position": {"channels": 8, "hidden_channels": 8},
+    "gsop-position": {"channels": 8},
     "simam": {},
     "srm": {"channels": 8},
 }

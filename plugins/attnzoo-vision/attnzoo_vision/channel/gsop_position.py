@@ -70,9 +70,9 @@ class GSoPPosition(nn.Module):
     def _grid(self, x_nchw: Tensor) -> Tensor:
         feature_ndhw = self.norm(convolve(self.reduce, rectify(x_nchw)))
         feature_ndm = adaptive_mean(feature_ndhw, _SIDE, _SIDE).flatten(2)
-        sum_nm = feature_ndm.sum(dim=1)
+        mean_nm = feature_ndm.sum(dim=1) / self.count
         product_nmm = mean_gram(feature_ndm.transpose(1, 2), self.count)
-        moment_nmm = product_nmm - sum_nm[:, :, None] * sum_nm[:, None, :] / self.count**2
+        moment_nmm = product_nmm - mean_nm[:, :, None] * mean_nm[:, None, :]
         row_nr = torch.relu(self.row_filter(self.row_norm(moment_nmm).flatten(1)))
         weight_nm: Tensor = self.expand(row_nr).sigmoid()
         return weight_nm.view(-1, 1, _SIDE, _SIDE)

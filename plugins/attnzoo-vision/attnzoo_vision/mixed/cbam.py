@@ -73,6 +73,10 @@ class CBAM(nn.Module):
             check_at_most("CBAM", "reduction", reduction, "channels", channels)
         hidden = channels // reduction if hidden_channels is None else hidden_channels
         _check(kernel_size, tuple(pools))
+        if kernel_size is None and (spatial_bias or not spatial_norm):
+            option = "spatial_bias=True" if spatial_bias else "spatial_norm=False"
+            message = f"CBAM: {option} needs a spatial part, found kernel_size=None; leave it out"
+            raise ValueError(message)
         self.pools = tuple(pools)
         self.activation = get_activation("CBAM", activation)
         self.gate = get_gate("CBAM", gate)

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo.layers import is_hooked
 from attnzoo_vision.ops.batch_norm import with_right_gradient
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.compiling import settled
+from attnzoo_vision.ops.joined_norm import is_plain_norm
 
 
 class NAM(nn.Module):
@@ -38,7 +38,11 @@ class NAM(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
-        """Return the weight of every element, ``element``: ``(N, C, H, W)``. In training it updates no statistics."""
+        """Return the weight of every element, ``element``: ``(N, C, H, W)``.
+
+        In training it updates no statistics, unless the norm is another than the constructor's, or something is hooked
+        to it: it is called then.
+        """
         return {"element": self._weight(x_nchw, update=False)}
 
     def forward(self, x_nchw: Tensor) -> Tensor:
@@ -48,6 +52,9 @@ class NAM(nn.Module):
 
     def _weight(self, x_nchw: Tensor, *, update: bool) -> Tensor:
         norm = self.norm
+        if norm.weight is None:
+            message = "NAM: norm.weight is None, expected the scales that the weights come from; use affine=True"
+            raise ValueError(message)
         share_c = norm.weight.detach().abs()
         share_c = settled(share_c / share_c.sum())
         if not _is_usual(norm):
@@ -66,7 +73,5 @@ class NAM(nn.Module):
 
 
 def _is_usual(norm: nn.Module) -> bool:
-    """Say whether ``norm`` is the batch norm of the constructor, or another that its numbers tell all of."""
-    if not isinstance(norm, nn.BatchNorm2d) or is_hooked(norm) or "forward" in norm.__dict__:
-        return False
-    return norm.affine and norm.momentum is not None and norm.running_mean is not None
+    """Say whether ``norm`` does what its numbers say, each batch with the same momentum."""
+    return is_plain_norm(norm) and norm.momentum is not None and norm.running_mean is not None

@@ -10,6 +10,9 @@ _IDENTITY = {"rotation": (0.0,), "scale": (1.0,), "translation": (0.0, 0.0)}
 
 def check_transforms(name: str, transforms: Sequence[str]) -> None:
     """Raise ValueError unless ``transforms`` are some of those above, each once."""
+    if isinstance(transforms, str):
+        message = f"{name}: transforms={transforms!r} is one string; give a list, as [{transforms!r}]"
+        raise ValueError(message)
     if not transforms or len(set(transforms)) < len(transforms) or not set(transforms) <= set(_IDENTITY):
         message = f"{name}: transforms={list(transforms)} is not some of {', '.join(map(repr, _IDENTITY))}, each once"
         raise ValueError(message)

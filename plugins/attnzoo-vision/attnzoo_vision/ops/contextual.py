@@ -31,7 +31,7 @@ def aggregate_locally(value_nchw: Tensor, weight_nkhw: Tensor, kernel_size: int,
     ``weight_nkhw`` holds ``kernel_size ** 2`` weights for each of a group's weight channels, taps fastest; within a
     group, value channel c uses weight channel c modulo their number.
     """
-    if torch.is_grad_enabled() and is_channels_last(value_nchw) and compiled_for_cpu(value_nchw):
+    if torch.is_grad_enabled() and groups == 1 and is_channels_last(value_nchw) and compiled_for_cpu(value_nchw):
         whole_nchw: Tensor = _aggregate_operator(value_nchw, weight_nkhw, kernel_size, groups)
         return whole_nchw
     value_ngrkhw, weight_tngkhw = _grouped(value_nchw, weight_nkhw, kernel_size, groups)
@@ -100,7 +100,7 @@ def _aggregate_backward(value_ngrkhw: Tensor, weight_tngkhw: Tensor, grad_ngrkhw
     return value_grad, weight_grad
 
 
-# a compiler reads and writes channels-last maps once more for every tap
+# of one group, a compiler reads and writes channels-last maps once more for every tap
 @torch.library.custom_op("attnzoo_vision::aggregate_locally", mutates_args=())
 def _aggregate_operator(value_nchw: Tensor, weight_nkhw: Tensor, kernel_size: int, groups: int) -> Tensor:
     y_ngrkhw = _aggregate(*_grouped(value_nchw, weight_nkhw, kernel_size, groups))

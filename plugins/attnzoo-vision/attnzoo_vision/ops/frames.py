@@ -166,10 +166,10 @@ def _window_products(x_nchw: Tensor) -> Tensor:
     laid_kp = (laid_kh[:, None, :, None] * laid_kw[:, None, :]).reshape(9, height * width) / (height * width)
     view_nhwc = channels_last_view(x_nchw)
     if view_nhwc is None:
-        sums_nck = torch.matmul(x_nchw.flatten(2), laid_kp.t())
+        means_nck = torch.matmul(x_nchw.flatten(2), laid_kp.t())
     else:
-        sums_nck = torch.matmul(laid_kp, view_nhwc.flatten(1, 2)).transpose(1, 2)
-    return torch.unflatten(sums_nck, 2, (3, 3))
+        means_nck = torch.matmul(laid_kp, view_nhwc.flatten(1, 2)).transpose(1, 2)
+    return torch.unflatten(means_nck, 2, (3, 3))
 
 
 def _windows(x_nchw: Tensor, mean_nch: Tensor) -> Tensor:

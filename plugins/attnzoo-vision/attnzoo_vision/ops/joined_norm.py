@@ -8,8 +8,18 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attnzoo.layers import is_hooked
+from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.convolution import convolve, is_untouched
+
+_FORWARDS = tuple(kind.forward for kind in (_BatchNorm, nn.SyncBatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d))
+
+
+def is_plain_norm(norm: nn.Module) -> TypeGuard[_BatchNorm]:
+    """Say whether ``norm`` is a batch norm of torch or of ours, with nothing hooked to it; others may do more."""
+    if not isinstance(norm, _BatchNorm) or "forward" in norm.__dict__ or is_hooked(norm):
+        return False
+    return type(norm).forward in _FORWARDS
 
 
 def is_joinable(norm: nn.Module) -> TypeGuard[_BatchNorm]:
@@ -18,7 +28,7 @@ def is_joinable(norm: nn.Module) -> TypeGuard[_BatchNorm]:
     So is a batch norm in evaluation, with its parameters and running statistics, unless something is hooked to it. Any
     other norm, and what stands in the place of one, is to be called.
     """
-    if not isinstance(norm, _BatchNorm) or norm.training or "forward" in norm.__dict__ or is_hooked(norm):
+    if not is_plain_norm(norm) or norm.training:
         return False
     return all(t is not None for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
 
@@ -41,6 +51,8 @@ def conv_and_norm(conv: nn.Conv2d, norm: nn.Module, x_nchw: Tensor) -> Tensor:
 
     In inference the norm joins the weights, if they are fewer than the results.
     """
+    if isinstance(norm, nn.Identity) and is_untouched(conv) and not is_hooked(norm):
+        return convolve(conv, x_nchw)
     if not (is_joinable(norm) and _joined(conv, norm, x_nchw)):
         return fresh_norm(norm, convolve(conv, x_nchw))
     scale_o, shift_o = scale_and_shift(norm)

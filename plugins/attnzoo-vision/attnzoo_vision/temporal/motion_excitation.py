@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.layers import affine
-from attnzoo_vision.ops.batch_norm import BatchNorm2d
+from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.frames import to_clips, window_means
@@ -26,7 +26,7 @@ class MotionExcitation(nn.Module):
             ``2 sigmoid - 1``, in (-1, 1).
 
     Shape:
-        ``(N * num_frames, C, H, W)`` to the same shape; any H and W from 1 on. Training needs ``N * num_frames > 1``.
+        ``(N * num_frames, C, H, W)`` to the same shape; any H and W from 1 on.
 
     Raises:
         ValueError: ``reduction`` leaves no channel, ``gate_scale`` is not above 0, or the batch is not a multiple of
@@ -52,7 +52,7 @@ class MotionExcitation(nn.Module):
         self.squeeze_norm = BatchNorm2d(hidden)
         self.transform = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False)
         self.excite = nn.Linear(hidden, channels, bias=False)
-        self.excite_norm = nn.BatchNorm1d(channels)
+        self.excite_norm = BatchNorm1d(channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least, check_odd
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.frames import filter_frames, to_clips
@@ -38,10 +39,10 @@ class TemporalAdaptiveModule(nn.Module):
         check_odd("TemporalAdaptiveModule", kernel_size=kernel_size)
         self.num_frames = num_frames
         self.kernel_hidden = nn.Linear(num_frames, 2 * num_frames, bias=False)
-        self.kernel_norm = nn.BatchNorm1d(2 * num_frames)
+        self.kernel_norm = BatchNorm1d(2 * num_frames)
         self.kernel = nn.Linear(2 * num_frames, kernel_size, bias=False)
         self.scale_hidden = nn.Conv1d(channels, channels // 4, kernel_size, padding=kernel_size // 2, bias=False)
-        self.scale_norm = nn.BatchNorm1d(channels // 4)
+        self.scale_norm = BatchNorm1d(channels // 4)
         self.scale = nn.Conv1d(channels // 4, channels, 1, bias=False)
 
     def forward(self, x_fchw: Tensor) -> Tensor:

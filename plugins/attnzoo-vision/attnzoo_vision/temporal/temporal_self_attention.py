@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.pairwise import attend
 
@@ -37,7 +38,7 @@ class TemporalSelfAttention(nn.Module):
         self.key = nn.Linear(channels, hidden)
         self.value = nn.Linear(channels, hidden)
         self.project = nn.Linear(hidden, channels)
-        self.norm = nn.BatchNorm1d(channels)
+        self.norm = BatchNorm1d(channels)
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x_nct: Tensor) -> Tensor:

@@ -104,3 +104,9 @@ def test_a_change_of_shape_without_projection_is_refused():
     message += "use projection=True$"
     with pytest.raises(ValueError, match=message):
         GSoPBlock(64, stride=2)
+
+
+def test_means_above_the_root_of_half_precision_do_not_overflow():
+    block = GSoPPosition(16).eval()
+    torch.nn.init.constant_(block.norm.bias, 2.2)
+    assert block.half()(torch.randn(2, 16, 16, 16).half()).isfinite().all()

@@ -98,3 +98,10 @@ def test_without_a_kernel_only_the_channels_are_weighted() -> None:
 def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         CBAM(16, **arguments)
+
+
+@pytest.mark.parametrize(("option", "value"), [("spatial_bias", True), ("spatial_norm", False)])
+def test_options_of_the_spatial_part_need_one(option, value):
+    message = f"^CBAM: {option}={value} needs a spatial part, found kernel_size=None; leave it out$"
+    with pytest.raises(ValueError, match=message):
+        CBAM(16, kernel_size=None, **{option: value})

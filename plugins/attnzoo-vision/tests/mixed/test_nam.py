@@ -38,3 +38,11 @@ def test_trains_on_one_pixel_with_the_running_statistics() -> None:
 def test_no_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="NAM: channels=0 is below 1; use 1 or more"):
         NAM(0)
+
+
+def test_a_norm_without_scales_is_refused():
+    block = NAM(4)
+    block.norm = torch.nn.BatchNorm2d(4, affine=False)
+    message = "^NAM: norm.weight is None, expected the scales that the weights come from; use affine=True$"
+    with pytest.raises(ValueError, match=message):
+        block(torch.randn(2, 4, 3, 3))

@@ -102,3 +102,8 @@ def test_an_input_size_too_small_for_the_convolutions_is_refused(size):
     message = f"STN: input_size={size} is not two numbers of at least 18; give two such numbers"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         STN(1, input_size=size)
+
+
+def test_transforms_are_no_string():
+    with pytest.raises(ValueError, match=r"^STN: transforms='scale' is one string; give a list, as \['scale'\]$"):
+        STN(3, transforms="scale")
