@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from attnzoo_vision.self_attention.cot_layer import CoTLayer
+from attnzoo_vision.self_attention.coxt_layer import CoXtLayer
 
 
 def test_it_is_the_formula():
@@ -23,9 +24,10 @@ def test_channels_that_eight_does_not_divide_are_refused():
         CoTLayer(20)
 
 
-def test_the_weights_start_as_in_the_authors_network():
+@pytest.mark.parametrize("kind", [CoTLayer, CoXtLayer])
+def test_the_weights_start_as_in_the_authors_network(kind):
     torch.manual_seed(0)
-    block = CoTLayer(256)
+    block = kind(256)
     for layer in (block.context.conv, block.embed.conv, block.weight, block.value.conv, block.fusion.excite):
         fan_out = layer.weight.shape[0] * layer.weight.shape[2:].numel()
         assert layer.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.03)

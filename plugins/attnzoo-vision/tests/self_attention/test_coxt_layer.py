@@ -1,4 +1,3 @@
-import pytest
 import torch
 import torch.nn.functional as F
 
@@ -16,16 +15,3 @@ def test_weights_are_shared_within_each_of_two_groups():
     sums = [(w[:, g, c % 2] * v[:, g, c]).sum(1) for g in range(2) for c in range(16)]
     dynamic = F.silu(block.norm(torch.stack(sums, 1)))
     torch.testing.assert_close(block(x), block.fusion(dynamic, context))
-
-
-def test_the_weights_start_as_in_the_authors_network():
-    torch.manual_seed(0)
-    block = CoXtLayer(256)
-    for layer in (block.context.conv, block.embed.conv, block.weight, block.value.conv, block.fusion.excite):
-        fan_out = layer.weight.shape[0] * layer.weight.shape[2:].numel()
-        assert layer.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.03)
-    bound = block.fusion.excite.in_features**-0.5
-    assert block.fusion.excite.bias.abs().max().item() == pytest.approx(bound, rel=0.03)
-    for norm in (block.weight_norm, block.norm, block.fusion.norm):
-        assert norm.weight.eq(1).all()
-        assert norm.bias.eq(0).all()
