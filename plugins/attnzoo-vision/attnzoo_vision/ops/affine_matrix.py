@@ -14,7 +14,8 @@ def check_transforms(name: str, transforms: Sequence[str]) -> None:
         message = f"{name}: transforms={transforms!r} is one string; give a list, as [{transforms!r}]"
         raise ValueError(message)
     if not transforms or len(set(transforms)) < len(transforms) or not set(transforms) <= set(_IDENTITY):
-        message = f"{name}: transforms={list(transforms)} is not some of {', '.join(map(repr, _IDENTITY))}, each once"
+        known = ", ".join(map(repr, _IDENTITY))
+        message = f"{name}: transforms={list(transforms)} has an unknown, a repeated or no name; use some of {known}"
         raise ValueError(message)
 
 

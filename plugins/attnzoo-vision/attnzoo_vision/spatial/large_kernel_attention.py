@@ -33,14 +33,9 @@ class LargeKernelAttention(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 21, dilation: int = 3) -> None:
         super().__init__()
-        check_at_least("LargeKernelAttention", 1, channels=channels, kernel_size=kernel_size, dilation=dilation)
+        check_at_least("LargeKernelAttention", 1, channels=channels)
+        check_kernel("LargeKernelAttention", kernel_size, dilation)
         local, sparse = 2 * dilation - 1, math.ceil(kernel_size / dilation)
-        if sparse % 2 == 0:
-            message = (
-                f"LargeKernelAttention: kernel_size={kernel_size} with dilation={dilation} needs {sparse} taps, "
-                "which is even; choose another kernel_size"
-            )
-            raise ValueError(message)
         self.local = nn.Conv2d(channels, channels, local, padding=local // 2, groups=channels)
         padding = dilation * (sparse // 2)
         self.dilated = nn.Conv2d(channels, channels, sparse, padding=padding, groups=channels, dilation=dilation)
@@ -67,3 +62,12 @@ class LargeKernelAttention(nn.Module):
     def _weight(self, x_nchw: Tensor) -> Tensor:
         weight_nchw: Tensor = convolve(self.pointwise, convolve(self.dilated, convolve(self.local, x_nchw)))
         return weight_nchw
+
+
+def check_kernel(block: str, kernel_size: int, dilation: int) -> None:
+    """Raise ValueError if the dilated kernel of ``block`` has no centre."""
+    check_at_least(block, 1, kernel_size=kernel_size, dilation=dilation)
+    taps = math.ceil(kernel_size / dilation)
+    if taps % 2 == 0:
+        message = f"{block}: kernel_size={kernel_size} with dilation={dilation} needs {taps} taps, which is even; "
+        raise ValueError(message + f"use {dilation * (taps - 1)} or {dilation * taps + 1}")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.convolution import convolve
-from attnzoo_vision.spatial.large_kernel_attention import LargeKernelAttention
+from attnzoo_vision.spatial.large_kernel_attention import LargeKernelAttention, check_kernel
 
 
 class VANAttention(nn.Module):
@@ -35,6 +35,7 @@ class VANAttention(nn.Module):
     def __init__(self, channels: int, *, kernel_size: int = 21, dilation: int = 3) -> None:
         super().__init__()
         check_at_least("VANAttention", 1, channels=channels)
+        check_kernel("VANAttention", kernel_size, dilation)
         self.project_in = nn.Conv2d(channels, channels, 1)
         self.lka = LargeKernelAttention(channels, kernel_size=kernel_size, dilation=dilation)
         self.project_out = nn.Conv2d(channels, channels, 1)

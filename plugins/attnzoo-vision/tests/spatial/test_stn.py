@@ -79,7 +79,8 @@ def test_a_constrained_transformer_starts_as_the_identity(transforms, count):
 
 @pytest.mark.parametrize("transforms", [[], ["shear"], ["scale", "scale"]])
 def test_unknown_transforms_are_refused(transforms):
-    message = f"STN: transforms={transforms} is not some of 'rotation', 'scale', 'translation', each once"
+    known = "'rotation', 'scale', 'translation'"
+    message = f"STN: transforms={transforms} has an unknown, a repeated or no name; use some of {known}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         STN(3, transforms=transforms)
 
