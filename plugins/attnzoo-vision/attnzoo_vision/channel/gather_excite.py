@@ -12,6 +12,7 @@ from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.compiling import may_specialise
 from attnzoo_vision.ops.convolution import convolve, is_untouched
+from attnzoo_vision.ops.draw import draw_as_caffe
 from attnzoo_vision.ops.pooling import global_mean, mean_max
 from attnzoo_vision.ops.resize import resize
 from attnzoo_vision.ops.window_pooling import avg_pool2d, max_pool2d
@@ -91,15 +92,7 @@ class GatherExcite(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights as the authors do: convolutions normal by fan-in, the excitation with std 0.01, biases 0."""
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.reset_parameters()
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01)
-            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
+        draw_as_caffe(self)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, scaled by its gates."""

@@ -6,10 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_channels, check_choice
-from attnzoo_vision.ops.pooling import square_sum
+from attnzoo_vision.ops.pooling import square_sum, widen
 from attnzoo_vision.ops.square_sum import square_sum_and_map
-
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class GCT(nn.Module):
@@ -51,10 +49,8 @@ class GCT(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its gate in (0, 2)."""
-        if self.mode == "l1" or x_nchw.dtype in _HALF:
-            return x_nchw * self._gate(self._total(x_nchw)).to(x_nchw.dtype)
-        total_nc, same_nchw = square_sum_and_map(x_nchw)
-        return same_nchw * self._gate(total_nc)
+        total_nc, same_nchw = square_sum_and_map(x_nchw) if self.mode == "l2" else (self._total(x_nchw), x_nchw)
+        return same_nchw * self._gate(total_nc).to(x_nchw.dtype)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``channel``, the gates that :meth:`forward` multiplies with, ``(N, C, 1, 1)``."""
@@ -62,9 +58,9 @@ class GCT(nn.Module):
 
     def _total(self, x_nchw: Tensor) -> Tensor:
         """Return the sum over the pixels of the squares or of the magnitudes, ``(N, C)``."""
-        wide_nchw = x_nchw.float() if x_nchw.dtype in _HALF else x_nchw
         if self.mode == "l2":
-            return square_sum(wide_nchw)
+            return square_sum(x_nchw)
+        wide_nchw = widen(x_nchw)
         positive_nchw = wide_nchw if self.after_relu else wide_nchw.abs()
         return positive_nchw.sum(dim=(2, 3))
 

@@ -8,6 +8,7 @@ from attnzoo_vision.channel.gather_excite import GatherExcite, check_gathering
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_probability
 from attnzoo_vision.ops.convolution import convolve
+from attnzoo_vision.ops.draw import draw_as_caffe
 from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.rectify import rectify
 
@@ -88,11 +89,7 @@ class GEBlock(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights as the paper's authors do: convolutions normal by fan-in, the excitation with std 0.01."""
-        for module in self.children():
-            if isinstance(module, nn.BatchNorm2d | GatherExcite):
-                module.reset_parameters()
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        draw_as_caffe(self)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of the shortcut and the branch."""

@@ -6,7 +6,7 @@ from attnzoo.layers import affine
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.gram import mean_gram
+from attnzoo_vision.ops.gram import gram
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.second_order import init_by_outputs
@@ -72,7 +72,7 @@ class GSoPChannel(nn.Module):
         reduced_ndhw = project_back(as_tokens(taken_nchw), weight_dc11.flatten(1), bias_d, taken_nchw)
         feature_ndm = rectify(self.norm(reduced_ndhw)).flatten(2)
         feature_ndm = feature_ndm - feature_ndm.mean(dim=2, keepdim=True)
-        covariance_ndd = mean_gram(feature_ndm, feature_ndm.shape[2])
+        covariance_ndd = (gram(feature_ndm) / feature_ndm.shape[2]).to(feature_ndm.dtype)
         row_nr = self.activation(self.row_filter(self.row_norm(covariance_ndd).flatten(1)))
         weight_nc: Tensor = self.expand(row_nr).sigmoid()
         return weight_nc[:, :, None, None]

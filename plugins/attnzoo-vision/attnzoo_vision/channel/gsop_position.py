@@ -7,7 +7,7 @@ from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.convolution import convolve
-from attnzoo_vision.ops.gram import mean_gram
+from attnzoo_vision.ops.gram import gram
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.second_order import init_by_outputs
@@ -71,8 +71,8 @@ class GSoPPosition(nn.Module):
         feature_ndhw = self.norm(convolve(self.reduce, rectify(x_nchw)))
         feature_ndm = adaptive_mean(feature_ndhw, _SIDE, _SIDE).flatten(2)
         mean_nm = feature_ndm.sum(dim=1) / self.count
-        product_nmm = mean_gram(feature_ndm.transpose(1, 2), self.count)
-        moment_nmm = product_nmm - mean_nm[:, :, None] * mean_nm[:, None, :]
+        product_nmm = gram(feature_ndm.transpose(1, 2)) / self.count
+        moment_nmm = (product_nmm - mean_nm[:, :, None] * mean_nm[:, None, :]).to(feature_ndm.dtype)
         row_nr = torch.relu(self.row_filter(self.row_norm(moment_nmm).flatten(1)))
         weight_nm: Tensor = self.expand(row_nr).sigmoid()
         return weight_nm.view(-1, 1, _SIDE, _SIDE)

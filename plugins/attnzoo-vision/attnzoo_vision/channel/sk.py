@@ -10,6 +10,7 @@ from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.checks import check_at_least, check_divides, check_odd
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.draw import draw_as_caffe
 
 
 class SK(nn.Module):
@@ -87,15 +88,7 @@ class SK(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights as the authors do: convolutions normal by fan-in, the two layers normal with std 0.01."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01)
-            elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.reset_parameters()
-        if self.select.bias is not None:
-            nn.init.zeros_(self.select.bias)
+        draw_as_caffe(self)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of the branches, each channel scaled by its weights."""

@@ -6,6 +6,7 @@ from attnzoo_vision.ops.activation import Activation, get_fresh_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
 from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.draw import by_outputs, draw_anew
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 from attnzoo_vision.ops.joined_norm import conv_and_norm, fresh_norm
 
@@ -82,12 +83,7 @@ class SplitAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights as the authors' network does: normal, by the number of outputs; biases as PyTorch's."""
-        for layer in (self.conv, self.squeeze, self.select):
-            layer.reset_parameters()
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        for norm in (self.conv_norm, self.squeeze_norm):
-            if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-                norm.reset_parameters()
+        draw_anew(self, conv=by_outputs, linear=by_outputs, zero_biases=False)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of the splits, each channel scaled by its weights."""

@@ -9,6 +9,7 @@ from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice
 from attnzoo_vision.ops.compiling import kept_sigmoid, runs_plainly
 from attnzoo_vision.ops.convolution import convolve_through
+from attnzoo_vision.ops.draw import by_outputs, draw_anew
 from attnzoo_vision.ops.layout import channels_last_view
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -69,13 +70,7 @@ class BAM(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights as the authors' network does: convolutions by the number of outputs, biases zero."""
-        for layer in (*self.channel, *self.spatial):
-            if isinstance(layer, nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d):
-                layer.reset_parameters()
-            elif isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            if isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        draw_anew(self, conv=by_outputs, linear=None, zero_biases=True)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the answers to be combined: ``channel``, ``(N, C, 1, 1)``, and ``spatial``, ``(N, 1, H, W)``."""

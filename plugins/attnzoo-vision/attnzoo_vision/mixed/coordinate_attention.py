@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.draw import by_outputs, draw_anew
 from attnzoo_vision.ops.strips import join_strips, pool_strips, project_strip, scale_by_strips, strip_maps
 
 
@@ -66,12 +67,7 @@ class CoordinateAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights as the authors' network does: normal, by the number of outputs."""
-        for layer in (self.squeeze, self.height, self.width):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        if self.norm is not None:
-            self.norm.reset_parameters()
+        draw_anew(self, conv=by_outputs, linear=by_outputs, zero_biases=True)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``height``, ``(N, C, H, 1)``, and ``width``, ``(N, C, 1, W)``."""

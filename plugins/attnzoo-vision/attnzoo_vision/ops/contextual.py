@@ -15,16 +15,6 @@ from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.pooling import global_mean
 
 
-def draw_weights(layer: nn.Module) -> None:
-    """Draw the weights anew, Kaiming normal by fan-out as in the authors' network; biases and norms as torch does."""
-    for module in layer.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            module.reset_parameters()
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
-            module.reset_parameters()
-
-
 def aggregate_locally(value_nchw: Tensor, weight_nkhw: Tensor, kernel_size: int, groups: int) -> Tensor:
     """Return the weighted sum over each pixel's neighbourhood, zero padded; the map is never unfolded.
 

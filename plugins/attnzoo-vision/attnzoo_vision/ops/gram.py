@@ -10,26 +10,14 @@ from attnzoo_vision.ops.layout import is_channels_last
 
 
 def gram(x_ncl: Tensor) -> Tensor:
-    """Return ``x x^T``, ``(N, C, C)``; the gradient takes one product of that size instead of two."""
-    tracked = torch.is_grad_enabled() and x_ncl.requires_grad and may_specialise(x_ncl)
-    # for few pixels, the sum of two gradients of that size would cost more than the product
-    if not tracked or x_ncl.shape[2] < x_ncl.shape[1]:
-        return torch.bmm(x_ncl, x_ncl.transpose(1, 2))
-    product_ncc: Tensor = _Gram.apply(x_ncl)  # type: ignore[no-untyped-call]
-    return product_ncc
+    """Return ``x x^T``, ``(N, C, C)``, in float32 where it would be a product in float16, whose sums overflow.
 
-
-def mean_gram(x_ncl: Tensor, count: int) -> Tensor:
-    """Return ``x x^T / count``, in float16 of factors that are scaled before, since the sums would overflow."""
-    return gram(x_ncl * count**-0.5) if _multiplies_in_float16(x_ncl) else gram(x_ncl) / count
-
-
-def wide_gram(x_ncl: Tensor) -> Tensor:
-    """Return ``x x^T``, in float32 where it would be one of float16, which the sums would overflow."""
-    if not _multiplies_in_float16(x_ncl):
-        return gram(x_ncl)
-    with torch.autocast(x_ncl.device.type, enabled=False):
-        return gram(x_ncl.float())
+    The gradient takes one product of that size instead of two.
+    """
+    if _multiplies_in_float16(x_ncl):
+        with torch.autocast(x_ncl.device.type, enabled=False):
+            return _gram(x_ncl.float())
+    return _gram(x_ncl)
 
 
 def _multiplies_in_float16(x: Tensor) -> bool:
@@ -37,6 +25,15 @@ def _multiplies_in_float16(x: Tensor) -> bool:
     if torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device) is torch.float16
     return x.dtype is torch.float16
+
+
+def _gram(x_ncl: Tensor) -> Tensor:
+    tracked = torch.is_grad_enabled() and x_ncl.requires_grad and may_specialise(x_ncl)
+    # for few pixels, the sum of two gradients of that size would cost more than the product
+    if not tracked or x_ncl.shape[2] < x_ncl.shape[1]:
+        return torch.bmm(x_ncl, x_ncl.transpose(1, 2))
+    product_ncc: Tensor = _Gram.apply(x_ncl)  # type: ignore[no-untyped-call]
+    return product_ncc
 
 
 class _Gram(torch.autograd.Function):

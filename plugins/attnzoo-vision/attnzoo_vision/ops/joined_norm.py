@@ -11,6 +11,7 @@ from attnzoo.layers import is_hooked
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.convolution import convolve, is_untouched
+from attnzoo_vision.ops.tokens import project_back
 
 _FORWARDS = tuple(kind.forward for kind in (_BatchNorm, nn.SyncBatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d))
 
@@ -60,6 +61,21 @@ def conv_and_norm(conv: nn.Conv2d, norm: nn.Module, x_nchw: Tensor) -> Tensor:
         shift_o = shift_o + conv.bias * scale_o
     weight = conv.weight * scale_o[:, None, None, None]
     return F.conv2d(x_nchw, weight, shift_o, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def project_and_norm(
+    x_nlr: Tensor, weight_or: Tensor, bias_o: Tensor | None, norm: nn.Module, like_ncs: Tensor
+) -> Tensor:
+    """Return the map ``norm(W x + b)`` of tokens, to be written over, in the sizes of ``like_ncs``.
+
+    In evaluation the norm joins the weight.
+    """
+    if not is_joinable(norm):
+        return fresh_norm(norm, project_back(x_nlr, weight_or, bias_o, like_ncs))
+    scale_o, shift_o = scale_and_shift(norm)
+    if bias_o is not None:
+        shift_o = shift_o + bias_o * scale_o
+    return project_back(x_nlr, weight_or * scale_o[:, None], shift_o, like_ncs)
 
 
 def _joined(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> bool:

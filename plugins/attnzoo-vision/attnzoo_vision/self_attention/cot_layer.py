@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_multiple, check_odd
-from attnzoo_vision.ops.contextual import Fusion, aggregate_locally, draw_weights
+from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.convolution import convolve
+from attnzoo_vision.ops.draw import by_outputs, draw_anew
 
 
 class CoTLayer(nn.Module):
@@ -52,7 +53,7 @@ class CoTLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights anew: Kaiming normal by fan-out, as in the authors' network."""
-        draw_weights(self)
+        draw_anew(self, conv=by_outputs, linear=by_outputs, zero_biases=False)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the mix of the dynamic sums and the static context."""

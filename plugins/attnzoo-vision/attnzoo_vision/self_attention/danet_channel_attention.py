@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_channels
-from attnzoo_vision.ops.gram import wide_gram
+from attnzoo_vision.ops.gram import gram
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
 
@@ -53,5 +53,5 @@ class DANetChannelAttention(nn.Module):
 
     def _weights(self, x_nchw: Tensor) -> Tensor:
         check_channels("DANetChannelAttention", x_nchw, self.channels)
-        similarity_ncc = wide_gram(x_nchw.flatten(2))
+        similarity_ncc = gram(x_nchw.flatten(2))
         return torch.softmax(-similarity_ncc if self.negate else similarity_ncc, dim=2).to(x_nchw.dtype)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.joined_norm import fresh_norm, is_joinable, scale_and_shift
+from attnzoo_vision.ops.joined_norm import project_and_norm
 from attnzoo_vision.ops.rectify import rectify_
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
@@ -70,12 +70,7 @@ class EMAUnit(nn.Module):
         """Return the sum of ``x_nchw`` and the projected reconstruction, rectified."""
         bases_nck, weight_nlk = self._iterate(x_nchw)
         rebuilt_nchw = rectify_(project_back(weight_nlk, bases_nck, None, x_nchw))
-        if is_joinable(self.norm):
-            scale_c, shift_c = scale_and_shift(self.norm)
-            y_nchw = project_back(as_tokens(rebuilt_nchw), affine(self.out).weight * scale_c[:, None], shift_c, x_nchw)
-        else:
-            y_nchw = project_back(as_tokens(rebuilt_nchw), affine(self.out).weight, None, x_nchw)
-            y_nchw = fresh_norm(self.norm, y_nchw)
+        y_nchw = project_and_norm(as_tokens(rebuilt_nchw), *affine(self.out), self.norm, x_nchw)
         return rectify_(add_shortcut(y_nchw, x_nchw))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_at_least
-from attnzoo_vision.ops.joined_norm import fresh_norm, is_joinable, scale_and_shift
+from attnzoo_vision.ops.joined_norm import project_and_norm
 from attnzoo_vision.ops.pooling import widen
 from attnzoo_vision.ops.rectify import rectify_
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
@@ -61,11 +61,7 @@ class ExternalAttention(nn.Module):
         """Return the sum of ``x_nchw`` and what it reads from the memory, rectified."""
         weight_nsl = self._read(x_nchw)[1]
         value_cs = affine(self.out).weight @ affine(self.memory_value).weight
-        if is_joinable(self.norm):
-            scale_c, shift_c = scale_and_shift(self.norm)
-            y_nchw = project_back(weight_nsl.transpose(1, 2), value_cs * scale_c[:, None], shift_c, x_nchw)
-        else:
-            y_nchw = fresh_norm(self.norm, project_back(weight_nsl.transpose(1, 2), value_cs, None, x_nchw))
+        y_nchw = project_and_norm(weight_nsl.transpose(1, 2), value_cs, None, self.norm, x_nchw)
         return rectify_(add_shortcut(y_nchw, x_nchw))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:

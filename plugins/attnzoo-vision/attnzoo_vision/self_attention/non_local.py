@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from attnzoo.layers import Affine, affine, join
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
-from attnzoo_vision.ops.joined_norm import is_joinable, scale_and_shift
+from attnzoo_vision.ops.joined_norm import project_and_norm
 from attnzoo_vision.ops.pairwise import attend, dot_product, pairwise_relu_sum
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, max_pool, project, project_back
 
@@ -112,17 +112,10 @@ class NonLocal(nn.Module):
     def forward(self, x_ncs: Tensor) -> Tensor:
         """Return ``x_ncs`` plus the projected weighted sums."""
         y_nlr = self._sum(x_ncs)
-        if self.norm is not None and is_joinable(self.norm):
-            scale_c, shift_c = scale_and_shift(self.norm)
-            weight_cr, bias_c = affine(self.out)
-            if bias_c is not None:
-                shift_c = shift_c + bias_c * scale_c
-            y_ncs = project_back(y_nlr, weight_cr * scale_c[:, None], shift_c, x_ncs)
-            return add_shortcut(y_ncs, x_ncs)
-        y_ncs = project_back(y_nlr, *affine(self.out), x_ncs)
         if self.norm is not None:
-            y_ncs = self.norm(y_ncs)
-        elif self.layer_norm:
+            return add_shortcut(project_and_norm(y_nlr, *affine(self.out), self.norm, x_ncs), x_ncs)
+        y_ncs = project_back(y_nlr, *affine(self.out), x_ncs)
+        if self.layer_norm:
             y_ncs = F.group_norm(y_ncs, 1, eps=self.eps)
         return y_ncs + x_ncs
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.draw import by_inputs, draw_anew
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -68,11 +69,7 @@ class FeatureFusion(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights anew: Kaiming normal, as the authors do."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-                layer.reset_parameters()
+        draw_anew(self, conv=by_inputs, linear=by_inputs, zero_biases=True)
 
     def forward(self, spatial_nahw: Tensor, context_nbhw: Tensor) -> Tensor:
         """Return the fused feature."""

@@ -1,11 +1,14 @@
 """Feature pyramid attention as segmentation_models.pytorch has it."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.draw import draw_anew
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.resize import resize
 from attnzoo_vision.ops.window_pooling import max_pool2d
@@ -53,13 +56,8 @@ class FeaturePyramidAttentionSMP(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights anew: Kaiming uniform without bias, as that library does."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-            elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-                layer.reset_parameters()
+        uniform = partial(nn.init.kaiming_uniform_, nonlinearity="relu")
+        draw_anew(self, conv=uniform, linear=uniform, zero_biases=True)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the weighted map plus the mean."""

@@ -1,5 +1,6 @@
 """Global attention upsample as segmentation_models.pytorch has it."""
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.checks import check_at_least, check_choice
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.draw import draw_anew
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.resize import resize
 
@@ -51,12 +53,8 @@ class GlobalAttentionUpsampleSMP(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights anew: Kaiming uniform without bias, as that library does."""
-        for layer in (self.fine.conv, self.gate):
-            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        self.fine.norm.reset_parameters()
-        self.gate_norm.reset_parameters()
+        uniform = partial(nn.init.kaiming_uniform_, nonlinearity="relu")
+        draw_anew(self, conv=uniform, linear=uniform, zero_biases=True)
 
     def forward(self, x_nchw: Tensor, fine_nfhw: Tensor) -> Tensor:
         """Return the fused feature."""
