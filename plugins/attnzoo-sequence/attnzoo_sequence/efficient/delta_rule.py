@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from attnzoo_sequence.ops.prefix import without_autocast
 from attnzoo_sequence.ops.recurrent import delta_prefix
 
 
@@ -32,4 +33,5 @@ class DeltaRule(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the outputs ``(n, h, l, e)`` and the last state ``(n, h, d, e)``."""
         query = query_nhld * query_nhld.shape[-1] ** -0.5
-        return delta_prefix(query, key_nhld, value_nhle, beta_nhl, None, initial_state_nhde)
+        with without_autocast(query):
+            return delta_prefix(query, key_nhld, value_nhle, beta_nhl, None, initial_state_nhde)

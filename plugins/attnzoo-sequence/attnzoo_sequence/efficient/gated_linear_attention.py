@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from attnzoo_sequence.ops.prefix import without_autocast
 from attnzoo_sequence.ops.recurrent import gated_prefix
 
 
@@ -32,4 +33,5 @@ class GatedLinearAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the outputs ``(n, h, l, e)`` and the last state ``(n, h, d, e)``."""
         query = query_nhld * query_nhld.shape[-1] ** -0.5
-        return gated_prefix(query, key_nhld, value_nhle, log_decay_nhld, initial_state_nhde)
+        with without_autocast(query):
+            return gated_prefix(query, key_nhld, value_nhle, log_decay_nhld, initial_state_nhde)

@@ -1,5 +1,7 @@
 """Attention with positive features: sums over keys come first, so time and memory grow linearly with the length."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,23 +16,33 @@ def accumulation_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which products stay as wide as their inputs; autocast would narrow long sums again."""
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
+
+
 def feature_attend(query_nhlf: Tensor, key_nhmf: Tensor, value_nhme: Tensor, *, causal: bool, eps: float) -> Tensor:
     """Return ``sum_j q.k_j v_j / (sum_j q.k_j + eps)`` of features ``q``, ``k`` that are never negative."""
     dtype = accumulation_dtype(value_nhme)
     query_nhlf, key_nhmf, wide_nhme = query_nhlf.to(dtype), key_nhmf.to(dtype), value_nhme.to(dtype)
-    if causal:
-        total = _prefix_products(query_nhlf, key_nhmf, F.pad(wide_nhme, (0, 1), value=1.0))
-        weighted, norm = total[..., :-1], total[..., -1:]
-    else:
-        weighted = query_nhlf @ (key_nhmf.transpose(-2, -1) @ wide_nhme)
-        norm = query_nhlf @ key_nhmf.sum(dim=-2).unsqueeze(-1)
+    with without_autocast(wide_nhme):
+        if causal:
+            total = _prefix_products(query_nhlf, key_nhmf, F.pad(wide_nhme, (0, 1), value=1.0))
+            weighted, norm = total[..., :-1], total[..., -1:]
+        else:
+            weighted = query_nhlf @ (key_nhmf.transpose(-2, -1) @ wide_nhme)
+            norm = query_nhlf @ key_nhmf.sum(dim=-2).unsqueeze(-1)
     return (weighted / or_one(norm + eps)).to(value_nhme.dtype)
 
 
 def feature_weights(query_nhlf: Tensor, key_nhmf: Tensor, *, causal: bool, eps: float) -> Tensor:
     """Return the weights ``(n, h, l, m)`` that ``feature_attend`` never forms."""
     dtype = accumulation_dtype(key_nhmf)
-    score_nhlm = query_nhlf.to(dtype) @ key_nhmf.to(dtype).transpose(-2, -1)
+    with without_autocast(key_nhmf):
+        score_nhlm = query_nhlf.to(dtype) @ key_nhmf.to(dtype).transpose(-2, -1)
     if causal:
         score_nhlm = score_nhlm.tril(key_nhmf.shape[2] - query_nhlf.shape[2])
     return (score_nhlm / or_one(score_nhlm.sum(dim=-1, keepdim=True) + eps)).to(key_nhmf.dtype)

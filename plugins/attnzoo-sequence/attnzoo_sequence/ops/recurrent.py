@@ -108,8 +108,6 @@ def _initial_state(state_nhde: Tensor | None, query: Tensor, value: Tensor) -> T
 
 
 def _solve_unit_lower(lower: Tensor, right: Tensor) -> Tensor:
-    """Solve ``(I + strict_lower(lower)) x = right``; LAPACK has no half precision, so autocast is undone here."""
-    dtype = torch.promote_types(right.dtype, torch.float32)
-    strict = lower.tril(-1).to(dtype)
-    solved: Tensor = torch.linalg.solve_triangular(strict, right.to(dtype), upper=False, unitriangular=True)
-    return solved.to(right.dtype)
+    """Solve ``(I + strict_lower(lower)) x = right``."""
+    solved: Tensor = torch.linalg.solve_triangular(lower.tril(-1), right, upper=False, unitriangular=True)
+    return solved
