@@ -1,7 +1,6 @@
 """Linear Context Transform."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_divides
@@ -49,5 +48,6 @@ class LCT(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
-        normal_nc = F.group_norm(global_mean(x_nchw), self.groups, self.weight, self.bias, self.eps)
+        # not F.group_norm, which refuses a single value in each group: one sample whose groups are single channels
+        normal_nc = torch.group_norm(global_mean(x_nchw), self.groups, self.weight, self.bias, self.eps)
         return normal_nc.sigmoid()[:, :, None, None]

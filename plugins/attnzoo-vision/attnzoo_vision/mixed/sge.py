@@ -28,7 +28,7 @@ class SGE(nn.Module):
 
     Source:
         Li et al., "Spatial Group-wise Enhance: Improving Semantic Feature Learning in Convolutional Networks", 2019,
-        arXiv:1905.09646, eq. 1-4. Authors' code: github.com/implus/PytorchInsight,
+        arXiv:1905.09646, eq. 1-4. Authors' code: github.com/implus/PytorchInsight @ 2864528,
         classification/models/imagenet/resnet_sge.py.
         Deviations: on 1x1 maps ``z`` is 0 (0/0 there).
     """

@@ -35,7 +35,7 @@ class PolarizedPaper(nn.Module):
 
     Source:
         Liu et al., "Polarized Self-Attention: Towards High-quality Pixel-wise Regression", arXiv:2107.00782, eq. 1-4.
-        Compared with the port in github.com/xmu-xiaoma666/External-Attention-pytorch,
+        Compared with the port in github.com/xmu-xiaoma666/External-Attention-pytorch @ d75848e,
         model/attention/PolarizedSelfAttention.py.
         Deviations: none from the equations. The authors' released weights belong to another form, which is
         ``polarized-parallel`` and ``polarized-sequential`` here. The bias of ``channel_query`` is kept because ports
