@@ -22,6 +22,11 @@ _ACTIVATIONS: Mapping[str, str] = {
     "gelutanh": "gelu_tanh",
     "quickgelu": "quick_gelu",
 }
+_FIRST: Mapping[str, tuple[str, float]] = {  # torch's defaults of activations that take a number
+    "leakyrelu": ("negative_slope", 0.01),
+    "elu": ("alpha", 1.0),
+    "celu": ("alpha", 1.0),
+}
 _BATCH_NORM: Mapping[str, Any] = {"eps": 1e-5, "momentum": 0.1, "affine": True, "track_running_stats": True}
 _LAYER: Mapping[str, Any] = {"elementwise_affine": True, "bias": True}
 
@@ -58,6 +63,9 @@ def activation(layer: Any) -> Any:
     options = {k: v for k, v in options.items() if not isinstance(v, bool)}  # such as inplace
     if folded == "gelu" and options.get("approximate") in ("tanh", "none"):
         folded = "gelutanh" if options.pop("approximate") == "tanh" else "gelu"
+    if folded in _FIRST:
+        argument, usual = _FIRST[folded]
+        options = {k: v for k, v in options.items() if k not in ("0", argument) or v != usual}
     if options:
         message = f"activation {layer!r}, expected one without arguments"
         raise ExpressionError(message)

@@ -83,6 +83,8 @@ CASES: tuple[Case, ...] = (
     Case("detail-guidance-loss", lambda c, h: {}, {}, 64 * 56 * 56, inputs=_detail, maps=False),
     Case("pan-fpa", channels()),
     Case("pan-gau", lambda c, h: {"channels": c, "fine_channels": c // 2}, inputs=_and_finer),
+    Case("pan-fpa-smp", _same("out_channels")),
+    Case("pan-gau-smp", lambda c, h: {"channels": c, "fine_channels": c // 2}, inputs=_and_finer),
     Case("reverse-attention", channels(), inputs=_and_prediction),
     Case("reverse-attention-pranet", channels(), inputs=_and_prediction),
     Case("large-kernel-attention", channels()),
@@ -193,6 +195,25 @@ def pan_gau(block: Block, x: Tensor, fine: Tensor) -> Tensor:
     return torch.relu_(block.coarse_norm(block.coarse(x)) + weighted)
 
 
+def pan_fpa_smp(block: Block, x: Tensor) -> Tensor:
+    levels = [x]
+    for unit in block.down:
+        levels.append(conv_norm_relu(unit, F.max_pool2d(levels[-1], 2)))
+    merged = conv_norm_relu(block.lateral[2], levels[3])
+    for i in (2, 1, 0):
+        merged = F.interpolate(merged, levels[i].shape[2:], mode="bilinear", align_corners=True)
+        if i > 0:
+            merged = conv_norm_relu(block.lateral[i - 1], levels[i]) + merged
+    mean = torch.relu_(block.mean_norm(block.mean(mean_hw(x))))
+    return merged * conv_norm_relu(block.master, x) + mean[:, :, None, None]
+
+
+def pan_gau_smp(block: Block, x: Tensor, fine: Tensor) -> Tensor:
+    resized = F.interpolate(x, fine.shape[2:], mode="bilinear", align_corners=True)
+    weight = torch.sigmoid(block.gate_norm(block.gate(mean_hw(x))))
+    return resized + scaled(conv_norm_relu(block.fine, fine), weight)
+
+
 def reverse_attention(block: Block, x: Tensor, prediction: Tensor) -> Tensor:
     y = torch.relu_(block.reduce_norm(block.reduce(x)))
     y = torch.sigmoid(-prediction).expand_as(y) * y
@@ -273,8 +294,8 @@ PLAIN: dict[str, Callable[..., Any]] = {
     function.__name__.replace("_", "-"): function
     for function in (
         *(additive_attention_gate, attention_gate, affine_sampler, stn, bisenet_arm, bisenet_context_path, bisenet_ffm),
-        *(bisenet_spatial_path, stdc_module, detail_guidance_loss, pan_fpa, pan_gau, reverse_attention),
-        *(reverse_attention_pranet, large_kernel_attention, van_attention, van_block, pyramid_attention),
-        residual_attention,
+        *(bisenet_spatial_path, stdc_module, detail_guidance_loss, pan_fpa, pan_gau),
+        *(pan_fpa_smp, pan_gau_smp, reverse_attention, reverse_attention_pranet, large_kernel_attention),
+        *(van_attention, van_block, pyramid_attention, residual_attention),
     )
 }

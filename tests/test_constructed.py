@@ -16,6 +16,8 @@ def partial(*args, **kwargs):
         ("LogSigmoid", "log_sigmoid"),
         (partial("torch.nn.SiLU", inplace=True), "silu"),
         ({"call": "torch.nn.LeakyReLU"}, "leaky_relu"),
+        ({"call": "torch.nn.LeakyReLU", "args": [0.01]}, "leaky_relu"),
+        (partial("torch.nn.ELU", alpha=1.0, inplace=True), "elu"),
         ({"call": "torch.nn.GELU", "kwargs": {"approximate": "tanh"}}, "gelu_tanh"),
         (partial("torch.nn.GELU", approximate="none"), "gelu"),
         (None, None),

@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+import attnzoo
+from attnzoo.errors import DialectError
 from attnzoo_sequence.multi_head.vit_attention import ViTAttention
 
 
@@ -23,3 +25,11 @@ def test_it_is_the_formula():
 def test_an_unknown_norm_is_refused():
     with pytest.raises(ValueError, match=r"^ViTAttention: qk_norm='batch' is not known; use one of 'layer', 'rms'$"):
         ViTAttention(8, 2, qk_norm="batch")
+
+
+@pytest.mark.parametrize("norm_layer", ["timm.layers.SimpleNorm", "timm.layers.RmsNorm2d", "torch.nn.Identity"])
+def test_another_norm_of_timm_is_refused(tmp_path, norm_layer):
+    path = tmp_path / "a.safetensors"
+    attnzoo.export(attnzoo.create("vit-attention", embed_dim=8, num_heads=2, qk_norm="rms"), path, "timm")
+    with pytest.raises(DialectError, match=r"^dialect 'timm': does not hold for these arguments, "):
+        attnzoo.load_foreign(path, "vit-attention", "timm", dim=8, num_heads=2, qk_norm=True, norm_layer=norm_layer)

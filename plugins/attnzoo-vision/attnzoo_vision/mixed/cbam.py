@@ -49,7 +49,8 @@ class CBAM(nn.Module):
         Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv:1807.06521, eq. 1-3.
         Authors' code: github.com/Jongchan/attention-module @ 459efad, MODELS/cbam.py.
         Deviations: the two input channels of the spatial convolution are two parameters, since libraries order them
-        differently. Their ResNet zeroes the batch norm's weight from outside of the module.
+        differently. Their ResNet zeroes the batch norm's weight from outside of the module. The gradient of equal
+        maxima goes to one of them in eager autograd on a CPU, as theirs does, and may be shared elsewhere, as timm's.
     """
 
     def __init__(

@@ -59,17 +59,22 @@ class DIACell(nn.Module):
         self, x_nc: Tensor, hidden_knd: Tensor | None = None, cell_knd: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the next hidden state, whose last layer are the weights in (0, 1), and the next cell state."""
-        zeros_knd = x_nc.new_zeros(len(self.from_input), x_nc.shape[0], self.hidden_channels)
-        hidden_knd = zeros_knd if hidden_knd is None else hidden_knd
-        cell_knd = zeros_knd if cell_knd is None else cell_knd
+        if hidden_knd is None:
+            hidden_knd = self._zeros(x_nc)
+        if cell_knd is None:
+            cell_knd = self._zeros(x_nc)
         hidden, cell = [], []
         for layer, (from_input, from_hidden) in enumerate(zip(self.from_input, self.from_hidden, strict=True)):
             gates_n4d = from_input(x_nc) + from_hidden(hidden_knd[layer])
             enter_nd, keep_nd, new_nd, show_nd = gates_n4d.chunk(4, dim=1)
-            cell.append(torch.sigmoid(keep_nd) * cell_knd[layer] + torch.sigmoid(enter_nd) * torch.tanh(new_nd))
+            kept_nd = torch.sigmoid(keep_nd) * cell_knd[layer]
+            cell.append(torch.addcmul(kept_nd, torch.sigmoid(enter_nd), torch.tanh(new_nd)))
             hidden.append(torch.sigmoid(show_nd) * torch.sigmoid(cell[-1]))
             x_nc = self.dropout(hidden[-1])
         return torch.stack(hidden), torch.stack(cell)
+
+    def _zeros(self, x_nc: Tensor) -> Tensor:
+        return x_nc.new_zeros(len(self.from_input), x_nc.shape[0], self.hidden_channels)
 
 
 def _bottleneck(in_features: int, out_features: int, reduction: int) -> nn.Sequential:

@@ -36,7 +36,8 @@ class LightCBAM(nn.Module):
         Ross Wightman's variant of Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018,
         arXiv:1807.06521.
         Code: github.com/huggingface/pytorch-image-models, timm 1.0.31, timm/layers/cbam.py, LightCbamModule.
-        Deviations: ``nn.Linear`` for 1x1 convolutions; the numbers are the same.
+        Deviations: ``nn.Linear`` for 1x1 convolutions; the numbers are the same. The gradient of equal maxima goes to
+        one of them in eager autograd on a CPU; theirs share it.
     """
 
     def __init__(

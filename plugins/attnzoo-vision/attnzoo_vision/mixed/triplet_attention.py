@@ -40,7 +40,8 @@ class TripletAttention(nn.Module):
     Source:
         Misra et al., "Rotate to Attend: Convolutional Triplet Attention Module", WACV 2021, arXiv:2010.03045, eq. 2-3.
         Authors' code: github.com/landskape-ai/triplet-attention @ 2cf02fb, triplet_attention.py.
-        Deviations: the gates are averaged before they scale the map, which needs no rotated copies of it.
+        Deviations: the gates are averaged before they scale the map, which needs no rotated copies of it. The gradient
+        of equal maxima goes to one of them in eager autograd on a CPU, as theirs does, and may be shared elsewhere.
     """
 
     def __init__(self, *, kernel_size: int = 7, spatial: bool = True, momentum: float = 0.01) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import attnzoo
 from attnzoo_vision.channel.gather_excite import GatherExcite
 from attnzoo_vision.channel.ge_block import GEBlock
 
@@ -104,3 +105,26 @@ def test_the_residual_block_adds_the_gated_branch_to_the_shortcut():
     branch = block.conv2(torch.relu(block.norm2(block.conv1(active))))
     gate = torch.sigmoid(branch.mean((2, 3), keepdim=True))
     torch.testing.assert_close(block(x), block.shortcut(active) + branch * gate)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({"extent": 4}, {"extent": 6}),  # log2 is cut off: two convolutions
+        ({"extent": 4}, {"extent": 4, "norm_layer": "torch.nn.Identity"}),  # taken for a switch
+        ({"extent": 4, "activation": "silu"}, {"extent": 4, "act_layer": "silu"}),
+        ({"extent": 4, "gather_norm": False}, {"extent": 4, "norm_layer": None}),
+        ({"extent": 2}, {"extent": 2, "act_layer": None}),  # none follows the only convolution
+    ],
+)
+def test_a_block_of_timm_is_read_as_timm_builds_it(tmp_path, ours, theirs):
+    block = GatherExcite(6, gather="conv", **ours)
+    timm = {f"gather.conv{i + 1}.weight": conv.weight.detach() for i, conv in enumerate(block.convs)}
+    for i, norm in enumerate(block.norms):
+        torch.nn.init.uniform_(norm.weight)
+        timm |= {f"gather.norm{i + 1}.{name}": value for name, value in norm.state_dict().items()}
+    torch.save(timm, tmp_path / "a.pth")
+    given = {"channels": 6, "extra_params": True, "use_mlp": False, **theirs}
+    loaded = attnzoo.load_foreign(tmp_path / "a.pth", "gather-excite", "timm", **given)
+    x = torch.randn(2, 6, 9, 11)
+    assert torch.equal(loaded.eval()(x), block.eval()(x))

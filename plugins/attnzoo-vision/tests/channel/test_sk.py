@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+import attnzoo
 from attnzoo_vision.channel.sk import SK
 from attnzoo_vision.channel.sk_linear import SKLinear
 
@@ -65,3 +66,22 @@ def test_channels_that_the_branches_cannot_share_are_refused():
     message = "SK: split_input=True does not share channels=33 evenly among 2 branches; use a multiple of 2"
     with pytest.raises(ValueError, match=f"^{message}$"):
         SK(33, split_input=True)
+
+
+def test_an_anti_aliasing_layer_has_no_part_without_a_stride(tmp_path):
+    block = attnzoo.create("sk", channels=8, groups=1, hidden_channels=8, split_input=True)
+    attnzoo.export(block, tmp_path / "a.safetensors", "timm")
+    loaded = attnzoo.load_foreign(tmp_path / "a.safetensors", "sk", "timm", in_channels=8, aa_layer="avg")
+    x = torch.randn(2, 8, 5, 3)
+    assert torch.equal(loaded.eval()(x), block.eval()(x))
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 8])
+def test_a_port_may_have_many_kernels(tmp_path, count):
+    kernels = list(range(1, 2 * count, 2))
+    block = attnzoo.create("sk-linear", channels=4, kernel_size=kernels, groups=1, hidden_channels=3)
+    attnzoo.export(block, tmp_path / "a.safetensors", "xmu")
+    given = {"channel": 4, "kernels": kernels, "L": 3}
+    loaded = attnzoo.load_foreign(tmp_path / "a.safetensors", "sk-linear", "xmu", **given)
+    x = torch.randn(2, 4, 5, 3)
+    assert torch.equal(loaded.eval()(x), block.eval()(x))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+import attnzoo
 from attnzoo_vision.channel.split_attention import SplitAttention
 
 
@@ -36,3 +37,25 @@ def test_groups_and_splits_that_do_not_divide_are_refused():
     message = r"^SplitAttention: groups=3 times radix=2 does not divide channels=16; use groups=2 or 4$"
     with pytest.raises(ValueError, match=message):
         SplitAttention(16, groups=3)
+
+
+@pytest.mark.parametrize("rectify_avg", [False, True])
+@pytest.mark.parametrize("padding", [0, (0, 0)])
+def test_without_padding_there_is_nothing_to_rectify(tmp_path, padding, rectify_avg):
+    block = attnzoo.create("split-attention", channels=8, padding=0, hidden_channels=32, norm=False)
+    attnzoo.export(block, tmp_path / "a.safetensors", "zhanghang1989")
+    given = {"in_channels": 8, "channels": 8, "kernel_size": 3, "padding": padding, "bias": False}
+    given |= {"rectify": True, "rectify_avg": rectify_avg}
+    loaded = attnzoo.load_foreign(tmp_path / "a.safetensors", "split-attention", "zhanghang1989", **given)
+    x = torch.randn(2, 8, 5, 4)
+    assert torch.equal(loaded.eval()(x), block.eval()(x))
+
+
+def test_sizes_may_be_pairs_as_in_the_authors_code(tmp_path):
+    block = attnzoo.create("split-attention", channels=8, stride=2, dilation=2, hidden_channels=32)
+    attnzoo.export(block, tmp_path / "a.safetensors", "zhanghang1989")
+    given = {"in_channels": 8, "channels": 8, "bias": False, "norm_layer": "torch.nn.BatchNorm2d"}
+    given |= {"kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1), "dilation": (2, 2)}
+    loaded = attnzoo.load_foreign(tmp_path / "a.safetensors", "split-attention", "zhanghang1989", **given)
+    x = torch.randn(2, 8, 7, 6)
+    assert torch.equal(loaded.eval()(x), block.eval()(x))

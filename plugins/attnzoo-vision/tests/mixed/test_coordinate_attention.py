@@ -2,6 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import attnzoo
+from attnzoo.errors import DialectError
 from attnzoo_vision.mixed.coordinate_attention import CoordinateAttention
 
 
@@ -52,3 +54,28 @@ def test_starts_as_in_the_authors_network(bias: bool) -> None:
 def test_a_reduction_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="CoordinateAttention: reduction=0 is below 1; use 1 or more"):
         CoordinateAttention(8, reduction=0)
+
+
+@pytest.mark.parametrize("norm_layer", [None, "torch.nn.Identity"])
+def test_a_norm_that_does_nothing_is_none(tmp_path, norm_layer):
+    attnzoo.export(attnzoo.create("ca", channels=8, bias=False, norm=False), tmp_path / "a.safetensors", "timm")
+    block = attnzoo.load_foreign(tmp_path / "a.safetensors", "ca", "timm", channels=8, norm_layer=norm_layer)
+    assert block.norm is None
+
+
+@pytest.mark.parametrize(
+    "norm_layer",
+    [
+        {"call": "functools.partial", "args": ["torch.nn.BatchNorm2d"], "kwargs": {"eps": 1e-3}},
+        "timm.layers.BatchNormAct2d",
+        "timm.layers.GroupNorm1",
+    ],
+)
+def test_another_norm_is_refused(tmp_path, norm_layer):
+    attnzoo.export(attnzoo.create("ca", channels=8, bias=False), tmp_path / "a.safetensors", "timm")
+    with pytest.raises(DialectError) as caught:
+        attnzoo.load_foreign(tmp_path / "a.safetensors", "ca", "timm", channels=8, norm_layer=norm_layer)
+    assert str(caught.value) == (
+        "dialect 'timm': args.norm: expression 'batch_norm(norm_layer)': "
+        f"norm {norm_layer!r}, expected none or a batch norm with torch's defaults"
+    )

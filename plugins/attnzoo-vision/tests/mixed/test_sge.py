@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+import attnzoo
 from attnzoo_vision.mixed.sge import SGE
 
 
@@ -20,3 +21,13 @@ def test_equals_the_formula(layout: torch.memory_format) -> None:
 def test_no_groups_are_refused() -> None:
     with pytest.raises(ValueError, match="SGE: groups=0 is below 1; use 1 or more"):
         SGE(groups=0)
+
+
+def test_a_copy_of_the_authors_class_loads(tmp_path) -> None:
+    block = SGE(groups=3)
+    torch.nn.init.normal_(block.weight)
+    state = {"weight": block.weight.detach().view(1, 3, 1, 1), "bias": block.bias.detach().view(1, 3, 1, 1)}
+    torch.save(state, tmp_path / "a.pth")
+    x = torch.randn(2, 6, 4, 3)
+    for dialect in ("implus", "xmu"):
+        torch.testing.assert_close(attnzoo.load_foreign(tmp_path / "a.pth", "sge", dialect, groups=3)(x), block(x))

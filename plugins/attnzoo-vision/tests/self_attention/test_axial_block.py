@@ -4,6 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import attnzoo
+from attnzoo.errors import DialectError
 from attnzoo_vision.self_attention.axial_block import AxialBlock
 
 
@@ -58,3 +60,26 @@ def test_it_starts_as_its_rectified_shortcut():
 def test_stride_two_halves_the_map():
     block = AxialBlock(16, out_channels=24, hidden_channels=8, num_heads=2, kernel_size=6, stride=2)
     assert block(torch.randn(2, 16, 6, 4)).shape == (2, 24, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("norm_layer", "found"),
+    [
+        (
+            {"call": "functools.partial", "args": ["torch.nn.BatchNorm2d"], "kwargs": {"eps": 1e-3}},
+            "when: expression 'norm_layer is None or batch_norm(norm_layer)': norm {norm_layer!r}, expected none or a "
+            "batch norm with torch's defaults",
+        ),
+        (
+            "torch.nn.Identity",
+            "does not hold for these arguments, expected norm_layer is None or batch_norm(norm_layer)",
+        ),
+    ],
+)
+def test_another_norm_of_the_authors_is_refused(tmp_path, norm_layer, found):
+    block = attnzoo.create("axial-block", channels=16, num_heads=2, kernel_size=4)
+    attnzoo.export(block, tmp_path / "a.safetensors", "csrhddlam")
+    theirs = {"inplanes": 16, "planes": 8, "groups": 2, "kernel_size": 4, "norm_layer": norm_layer}
+    with pytest.raises(DialectError) as caught:
+        attnzoo.load_foreign(tmp_path / "a.safetensors", "axial-block", "csrhddlam", **theirs)
+    assert str(caught.value) == f"dialect 'csrhddlam': {found.format(norm_layer=norm_layer)}"

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+import attnzoo
+from attnzoo.errors import DialectError
 from attnzoo_vision.self_attention.disentangled_non_local import DisentangledNonLocal
 
 
@@ -123,3 +125,24 @@ def test_a_block_without_any_term_is_refused():
     expected = "DisentangledNonLocal: unary='none' with pairwise=False leaves no term; keep one of them"
     with pytest.raises(ValueError, match=f"^{expected}$"):
         DisentangledNonLocal(6, unary="none", pairwise=False)
+
+
+@pytest.mark.parametrize("changed", [{"eps": 1e-3}, {"momentum": 0.01}])
+def test_another_norm_of_mmsegmentation_is_refused(tmp_path, changed):
+    path = tmp_path / "dnl.safetensors"
+    block = attnzoo.create("disentangled-non-local", channels=6, gamma=False, output="project-norm")
+    attnzoo.export(block, path, "mmseg")
+    given = {"in_channels": 6, "norm_cfg": {"type": "BN", **changed}}
+    with pytest.raises(DialectError, match="dialect 'mmseg': does not hold for these arguments, expected mode == "):
+        attnzoo.load_foreign(path, "disentangled-non-local", "mmseg", **given)
+
+
+def test_the_norm_of_mmsegmentations_configurations_is_taken(tmp_path):
+    path = tmp_path / "dnl.safetensors"
+    block = attnzoo.create("disentangled-non-local", channels=6, gamma=False, output="project-norm").eval()
+    torch.nn.init.normal_(block.out_norm.weight)
+    attnzoo.export(block, path, "mmseg")
+    norm = {"type": "SyncBN", "requires_grad": True, "momentum": 0.1}
+    loaded = attnzoo.load_foreign(path, "disentangled-non-local", "mmseg", in_channels=6, norm_cfg=norm).eval()
+    x_nchw = torch.randn(2, 6, 4, 5)
+    assert torch.equal(loaded(x_nchw), block(x_nchw))

@@ -3,6 +3,8 @@ import re
 import pytest
 import torch
 
+import attnzoo
+from attnzoo.errors import DialectError
 from attnzoo_vision.self_attention.mhsa import MHSA
 
 
@@ -80,3 +82,19 @@ def test_a_token_that_attends_to_nothing_reads_zeros(kind):
     torch.testing.assert_close(block(x, given), block.projection((pairwise @ value).transpose(1, 2).flatten(2)))
     (gradient,) = torch.autograd.grad(pairwise.square().sum(), x)
     assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("norm_layer", ["timm.layers.SimpleNorm", "timm.layers.RmsNorm2d", "torch.nn.Identity"])
+def test_another_norm_of_timm_is_refused(tmp_path, norm_layer):
+    attnzoo.export(attnzoo.create("mhsa", embed_dim=8, qk_norm=True, norm="rms"), tmp_path / "a.safetensors", "timm")
+    theirs = {"dim": 8, "qkv_bias": True, "norm_layer": norm_layer}
+    with pytest.raises(DialectError, match=r"^dialect 'timm': does not hold for these arguments, "):
+        attnzoo.load_foreign(tmp_path / "a.safetensors", "mhsa", "timm", **theirs, qk_norm=True)
+
+
+def test_a_norm_of_timm_that_is_not_asked_for_does_not_matter(tmp_path):
+    block = attnzoo.create("mhsa", embed_dim=8)
+    attnzoo.export(block, tmp_path / "a.safetensors", "timm")
+    theirs = {"dim": 8, "qkv_bias": True, "norm_layer": "timm.layers.SimpleNorm"}
+    loaded, x = attnzoo.load_foreign(tmp_path / "a.safetensors", "mhsa", "timm", **theirs), torch.randn(2, 5, 8)
+    torch.testing.assert_close(loaded(x), block(x))

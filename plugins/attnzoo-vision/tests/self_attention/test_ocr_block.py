@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import attnzoo
+from attnzoo.errors import DialectError
 from attnzoo_vision.self_attention.ocr_block import OCRBlock
 
 
@@ -33,3 +35,30 @@ def test_pixels_are_described_by_the_classes(training, pool_size):
     mean, variance = (None, None) if training else (torch.zeros(5).double(), torch.ones(5).double())
     expected = torch.relu(F.batch_norm(y_nohw, mean, variance, training=training))
     torch.testing.assert_close(block(x_nchw, logits_nkhw), expected)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"act_cfg": None},
+        {"act_cfg": {"type": "LeakyReLU"}},
+        {"norm_cfg": {"type": "BN", "eps": 1e-3}},
+        {"norm_cfg": {"type": "BN", "momentum": 0.01}},
+    ],
+)
+def test_another_activation_or_norm_of_mmsegmentation_is_refused(tmp_path, theirs):
+    path = tmp_path / "ocr.safetensors"
+    attnzoo.export(attnzoo.create("ocr-block", channels=6, hidden_channels=4, dropout=0.0), path, "mmseg")
+    with pytest.raises(DialectError, match="dialect 'mmseg': does not hold for these arguments, expected scale == 1 "):
+        attnzoo.load_foreign(path, "ocr-block", "mmseg", in_channels=6, channels=4, **theirs)
+
+
+def test_the_norm_and_the_activation_of_mmsegmentations_configurations_are_taken(tmp_path):
+    path = tmp_path / "ocr.safetensors"
+    block = attnzoo.create("ocr-block", channels=6, hidden_channels=4, dropout=0.0).eval()
+    attnzoo.export(block, path, "mmseg")
+    norm = {"type": "SyncBN", "requires_grad": True, "eps": 1e-5}
+    given = {"in_channels": 6, "channels": 4, "norm_cfg": norm, "act_cfg": {"type": "ReLU", "inplace": True}}
+    loaded = attnzoo.load_foreign(path, "ocr-block", "mmseg", **given).eval()
+    inputs = torch.randn(2, 6, 4, 5), torch.randn(2, 3, 4, 5)
+    assert torch.equal(loaded(*inputs), block(*inputs))

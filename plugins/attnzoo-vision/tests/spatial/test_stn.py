@@ -2,7 +2,9 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+import attnzoo
 from attnzoo_vision.ops.affine_matrix import affine_matrix
 from attnzoo_vision.spatial.affine_sampler import AffineSampler
 from attnzoo_vision.spatial.stn import STN
@@ -108,3 +110,14 @@ def test_an_input_size_too_small_for_the_convolutions_is_refused(size):
 def test_transforms_are_no_string():
     with pytest.raises(ValueError, match=r"^STN: transforms='scale' is one string; give a list, as \['scale'\]$"):
         STN(3, transforms="scale")
+
+
+@pytest.mark.parametrize("dialect", ["pytorch-tutorials", "pytorch-tutorials-aligned"])
+def test_the_classifier_of_the_tutorial_is_left_out(tmp_path, dialect):
+    block = attnzoo.create("stn", channels=1, input_size=[28, 28], align_corners=dialect.endswith("aligned"))
+    torch.nn.init.normal_(block.theta.weight, std=0.01)
+    attnzoo.export(block, tmp_path / "a.safetensors", dialect)
+    rest = torch.nn.ModuleDict({f"{kind}{i}": torch.nn.Linear(2, 3) for kind in ("conv", "fc") for i in (1, 2)})
+    save_file({**load_file(tmp_path / "a.safetensors"), **rest.state_dict()}, tmp_path / "net.safetensors")
+    x = torch.rand(2, 1, 28, 28)
+    torch.testing.assert_close(attnzoo.load_foreign(tmp_path / "net.safetensors", "stn", dialect)(x), block(x))

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 import attnzoo
+from attnzoo.errors import DialectError
 from attnzoo_vision.structure.bisenet_arm import AttentionRefinement
 from attnzoo_vision.structure.bisenet_context_path import ContextPath
 from attnzoo_vision.structure.bisenet_ffm import FeatureFusion
@@ -135,3 +136,69 @@ def test_the_norms_of_stdc_have_positive_weights(tmp_path):
     assert len(weights) == 7
     for weight in weights:
         torch.testing.assert_close(weight, torch.full_like(weight, 0.5 + 1e-5), rtol=0, atol=1e-7)
+
+
+MMSEG = {
+    "bisenet-arm": ("mmseg", {"channels": 6, "out_channels": 4}, {"in_channels": 6, "out_channel": 4}),
+    "bisenet-ffm": (
+        "mmseg",
+        {"channels": 6, "out_channels": 4, "gate": "norm_relu"},
+        {"in_channels": 6, "out_channels": 4},
+    ),
+    "feature-fusion": (
+        "mmseg-stdc",
+        {"channels": 6, "out_channels": 4, "reduction": 2},
+        {"in_channels": 6, "out_channels": 4, "scale_factor": 2},
+    ),
+    "bisenet-spatial-path": (
+        "mmseg",
+        {"channels": 3, "out_channels": 4, "hidden_channels": 2},
+        {"num_channels": [2, 2, 2, 4]},
+    ),
+    "bisenet-context-path": (
+        "mmseg",
+        {"channels": 6, "deep_channels": 8, "out_channels": 4, "upsample": "nearest"},
+        {"context_channels": [4, 6, 8]},
+    ),
+    "context-path": (
+        "mmseg-stdc",
+        {"channels": 6, "deep_channels": 8, "out_channels": 4, "upsample": "nearest"},
+        {"last_in_channels": [8, 6], "out_channels": 4},
+    ),
+}
+
+
+def mmseg_block(path, name, **layers):
+    dialect, args, theirs = MMSEG[name]
+    block = attnzoo.create(name, **args)
+    attnzoo.export(block, path / "a.safetensors", dialect)
+    return block, attnzoo.load_foreign(path / "a.safetensors", name, dialect, **theirs, **layers)
+
+
+@pytest.mark.parametrize("name", MMSEG)
+def test_the_layers_that_mmsegmentation_is_configured_with_may_be_said(tmp_path, name):
+    block, loaded = mmseg_block(tmp_path, name, norm_cfg={"type": "SyncBN", "requires_grad": True}, init_cfg=None)
+    tensors = block.state_dict()
+    assert all(torch.equal(tensor, tensors[key]) for key, tensor in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("norm", [None, {"type": "GN"}, {"type": "BN", "eps": 1e-3}, {"type": "BN", "momentum": 0.01}])
+@pytest.mark.parametrize("name", MMSEG)
+def test_another_norm_of_mmsegmentation_is_refused(tmp_path, name, norm):
+    with pytest.raises(DialectError, match=rf"^dialect '{MMSEG[name][0]}': does not hold for these arguments, "):
+        mmseg_block(tmp_path, name, norm_cfg=norm)
+
+
+@pytest.mark.parametrize("activation", [None, {"type": "LeakyReLU"}])
+@pytest.mark.parametrize("name", [name for name in MMSEG if name != "context-path"])
+def test_another_activation_of_mmsegmentation_is_refused(tmp_path, name, activation):
+    with pytest.raises(DialectError, match=rf"^dialect '{MMSEG[name][0]}': does not hold for these arguments, "):
+        mmseg_block(tmp_path, name, act_cfg=activation)
+
+
+def test_a_spatial_path_of_several_inner_widths_is_refused(tmp_path):
+    block = attnzoo.create("bisenet-spatial-path", channels=3, out_channels=4, hidden_channels=2)
+    attnzoo.export(block, tmp_path / "a.safetensors", "mmseg")
+    theirs = {"num_channels": [2, 3, 2, 4]}
+    with pytest.raises(DialectError, match=r"^dialect 'mmseg': does not hold for these arguments, "):
+        attnzoo.load_foreign(tmp_path / "a.safetensors", "bisenet-spatial-path", "mmseg", **theirs)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+import attnzoo
 from attnzoo_vision.ops.frames import window_means
 from attnzoo_vision.temporal.motion_excitation import MotionExcitation
 
@@ -55,3 +56,16 @@ def test_the_gate_of_the_paper_lies_between_minus_one_and_one():
 def test_a_gate_scale_of_zero_is_refused():
     with pytest.raises(ValueError, match=r"^MotionExcitation: gate_scale=0 is not above 0; use 1 or 2$"):
         MotionExcitation(16, 3, gate_scale=0)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "said", "frames"),
+    [("phoenix1327", {}, 8), ("phoenix1327-16f", {}, 16), ("phoenix1327-16f", {"n_segment": 4}, 4)],
+)
+def test_the_number_of_frames_is_that_of_the_authors_file(tmp_path, dialect, said, frames):
+    block = attnzoo.create("motion-excitation", channels=32, num_frames=frames).eval()
+    attnzoo.export(block, tmp_path / "a.safetensors", dialect)
+    loaded = attnzoo.load_foreign(tmp_path / "a.safetensors", "motion-excitation", dialect, channel=32, **said)
+    assert loaded.num_frames == frames
+    x = torch.randn(frames, 32, 3, 4)
+    torch.testing.assert_close(loaded.eval()(x), block(x))
