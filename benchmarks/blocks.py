@@ -286,7 +286,7 @@ def report(records: list[dict[str, Any]]) -> str:
     means.append(mean_row("geometric mean, all", [r for r in measured if r["block"] != FLOOR.shown], columns))
     head = ["block", "peer", *(f"{'forward' if m == 'forward' else 'fwd + bwd'} {at}" for m, at in columns), "memory"]
     lines = sorted({r["environment"] for r in measured if "environment" in r})
-    below = [r for r in measured if r["median"] < 1]
+    below = [r for r in measured if round(r["median"], 2) < 1]
     text = [*(f"{line}." for line in lines), "", table(head, [*rows, *means])]
     if below:
         text += ["", "Below 1:", "", table(["block", "size", "layout", "mode", "ratio", "ms"], map(below_row, below))]

@@ -94,7 +94,7 @@ def test_a_constant_of_fixed_type_is_found(check):
     code, output = check(
         "FixedType", GATE, f"def forward(self, x):\n    return x * {WEIGHT} + torch.ones(1, x.shape[1], 1, 1)\n"
     )
-    found, _, mend = failure(output, "dtypes")
+    found, _, mend = failure(output, "bfloat16")
     assert code == 1
     assert "torch.bfloat16 in, torch.float32 out" in found
     assert mend.startswith("to mend: make constants with the type of the input")
@@ -104,7 +104,7 @@ def test_a_constant_that_forward_multiplies_with_is_found(check):
     code, output = check(
         "FixedMatrix", GATE, f"def forward(self, x):\n    return x @ torch.eye(x.shape[3]) * {WEIGHT}\n"
     )
-    found, _, mend = failure(output, "dtypes")
+    found, _, mend = failure(output, "float64")
     assert code == 1
     assert "forward raised RuntimeError" in found
     assert mend.startswith("to mend: make constants with the type of the input")
@@ -169,7 +169,7 @@ def test_a_good_file_passes_and_says_what_was_guessed(check):
     assert code == 0, output
     assert output.splitlines() == [
         "note good.py:Good: Good(channels=32), shape 'n c h w -> n c h w' (guessed; see --args, --shape, --axes)",
-        "14 passed, 0 failed, 0 exempt",
+        "16 passed, 0 failed, 0 exempt",
     ]
 
 
@@ -241,7 +241,7 @@ def test_a_folder_with_a_package_is_checked_without_being_installed(tmp_path):
     (package / "bad.yaml").write_text("name: bad\n")
     result = CliRunner().invoke(main, ["check", str(tmp_path), "--fast"])
     assert "FAIL card bad.yaml card:" in result.output
-    assert "14 passed, 1 failed, 0 exempt" in result.output
+    assert "16 passed, 1 failed, 0 exempt" in result.output
 
 
 def test_a_plugin_is_checked_by_its_distribution_and_package(attnzoo_registry):

@@ -1,15 +1,17 @@
+import copy
+import re
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from attnzoo.layers import Affine, affine, is_plain, join, split
+from attnzoo.layers import Affine, affine, chain, is_plain, join, keeps_size, split
 
 LAYERS = {
     "linear": nn.Linear(3, 5),
     "linear without bias": nn.Linear(3, 5, bias=False),
     "line": nn.Conv1d(1, 1, 5, padding=2),
-    "ring": nn.Conv1d(1, 1, 5, padding=2, padding_mode="circular"),
     "plane": nn.Conv2d(3, 5, 3, padding=1),
     "uneven plane": nn.Conv2d(3, 5, (1, 7)),
     "groups": nn.Conv2d(6, 4, 3, padding=1, groups=2),
@@ -59,6 +61,62 @@ def test_a_quantised_layer_is_asked():
     weight, bias = affine(quantised)
     torch.testing.assert_close(weight, layer.weight, rtol=0, atol=0.02)
     torch.testing.assert_close(bias, layer.bias, rtol=0, atol=0.02)
+
+
+SKEWED = {
+    "ring": nn.Conv1d(1, 1, 5, padding=2, padding_mode="circular"),
+    "dilated": nn.Conv2d(3, 5, 3, padding=2, dilation=2),
+    "strided": nn.Conv2d(3, 5, 3, padding=1, stride=2),
+}
+RESIZING = {
+    "unpadded": nn.Conv2d(3, 5, 3),
+    "wider padding": nn.Conv2d(3, 5, (1, 3), padding=1),
+    "even kernel": nn.Conv1d(3, 5, 4, padding=2),
+    "strided point": nn.Conv2d(3, 5, 1, stride=2),
+}
+
+
+@pytest.mark.parametrize("hooked", [False, True], ids=["plain", "hooked"])
+@pytest.mark.parametrize("layer", SKEWED.values(), ids=SKEWED)
+def test_a_convolution_that_its_weight_does_not_tell_is_refused(layer, hooked):
+    asked = nn.Sequential(layer) if hooked else layer
+    if hooked:
+        asked.weight, asked.in_channels = layer.weight, layer.in_channels
+    wanted = "expected a convolution with stride and dilation 1 and padding, if any, by zeros"
+    message = f"affine: found {asked!r}, {wanted}; put such a layer in its place"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        affine(asked)
+
+
+@pytest.mark.parametrize("hooked", [False, True], ids=["plain", "hooked"])
+@pytest.mark.parametrize("layer", [*SKEWED.values(), *RESIZING.values()], ids=[*SKEWED, *RESIZING])
+def test_a_convolution_that_changes_the_sizes_is_refused_where_they_are_taken_for_granted(layer, hooked):
+    asked = copy.deepcopy(layer)
+    if hooked:
+        asked.register_forward_hook(lambda *_: None)
+    wanted = "an odd kernel, stride and dilation 1 and padding by zeros as wide as half the kernel"
+    message = f"affine: found {layer!r}, expected a convolution with {wanted}; put such a layer in its place"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        affine(asked, same=True)
+
+
+@pytest.mark.parametrize("padding", [(1, 0), "same"])
+def test_a_convolution_that_keeps_the_sizes_is_taken(padding):
+    layer = nn.Conv2d(3, 5, (3, 1), padding=padding)
+    assert keeps_size(layer)
+    assert affine(layer, same=True) == (layer.weight, layer.bias)
+    point = nn.Conv2d(3, 5, 1, padding="valid")
+    assert affine(point, same=True) == (point.weight, point.bias)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("second", [True, False])
+def test_chained_layers_are_one(first, second):
+    layers = nn.Linear(3, 4, bias=first), nn.Linear(4, 5, bias=second)
+    weight, bias = chain(*map(affine, layers))
+    x = torch.randn(6, 3)
+    torch.testing.assert_close(nn.functional.linear(x, weight, bias), nn.Sequential(*layers)(x))
+    assert (bias is None) == (not first and not second)
 
 
 @pytest.mark.parametrize("bias", [True, False])

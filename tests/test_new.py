@@ -60,7 +60,7 @@ def test_the_metadata_is_valid(plugin):
 
 def test_the_block_passes_the_conformance_suite(plugin):
     result = CliRunner().invoke(main, ["check", str(plugin), "--fast"])
-    assert result.output == "14 passed, 0 failed, 0 exempt\n"
+    assert result.output == "16 passed, 0 failed, 0 exempt\n"
 
 
 def test_it_shows_up_in_the_registry_with_its_files(plugin, fake_distribution):
@@ -89,7 +89,7 @@ def test_a_second_block_edits_no_file(tmp_path):
         "name: other\nclass: Other\nsummary: S.\ndomain: mixed\nshape: 'n c h w -> n c h w'\nexample: {}\n"
     )
     result = CliRunner().invoke(main, ["check", str(plugin), "--fast"])
-    assert result.output == "28 passed, 0 failed, 0 exempt\n"
+    assert result.output == "32 passed, 0 failed, 0 exempt\n"
     assert {p: p.read_text() for p in before} == before
 
 
@@ -169,4 +169,4 @@ def test_its_own_tests_pass(plugin):
     environment = {"PYTHONPATH": f"{plugin}:{Path(__file__).parents[1]}", "PATH": "", "ATTNZOO_PLUGINS": "my-attention"}
     done = subprocess.run([sys.executable, "-c", code], cwd=plugin, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "14 passed" in done.stdout
+    assert "16 passed" in done.stdout

@@ -10,19 +10,54 @@ from torch.nn.utils import prune
 import attnzoo
 from attnzoo.testing import subjects_of
 
+UNSEEN = {  # layers built without a bias that would see nothing of one, in evaluation
+    # all keys, or all positions, get the same number for a query, and the softmax cancels it
+    "sequence/bahdanau-decoder": ["score.vector"],
+    "sequence/bahdanau-decoder#1": ["score.vector"],
+    "sequence/bigbird-attention#1": ["key"],
+    "sequence/gated-mil-attention": ["score"],
+    "sequence/gated-mil-attention#1": ["score"],
+    "sequence/grouped-query-attention#2": ["key"],
+    "sequence/hard-attention#2": ["score.vector"],
+    "sequence/luong-global#2": ["score_vector"],
+    "sequence/luong-local-m#2": ["score_vector"],
+    "sequence/luong-local-p#2": ["score_vector"],
+    "sequence/multi-head-attention#2": ["key"],
+    "sequence/slot-attention": ["query"],  # the softmax is over the slots
+    "sequence/soft-attention#3": ["score.vector"],
+    "sequence/t5-attention": ["key"],
+    "sequence/t5-attention#1": ["key"],
+    "sequence/talking-heads": ["key", "talk_before"],
+    "vision/dat-deform-attn#2": ["contract"],
+    "vision/external-attention": ["memory_key"],
+    "vision/external-attention#1": ["memory_key"],
+    "vision/external-attention-core": ["memory_key"],
+    "vision/external-attention-core#1": ["memory_key"],
+    "vision/polarized-parallel": ["channel_query", "spatial_value"],
+    "vision/polarized-parallel#1": ["channel_query", "spatial_value"],
+    "vision/polarized-sequential": ["channel_query", "spatial_value"],
+    "vision/polarized-sequential#1": ["channel_query", "spatial_value"],
+    # a group norm of single channels cancels it
+    "vision/ela": ["conv"],
+    # the window of the example is a single key
+    "sequence/luong-local-m": ["score_matrix"],
+    "sequence/luong-local-p": ["score_matrix"],
+    # the ReLU behind gives zeros in the example
+    "vision/bisenet-ffm#1": ["squeeze"],
+    "vision/sk-block": ["squeeze"],
+}
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 
 
 class Adapted(nn.Module):
-    """A layer plus another of its kind; what it has besides ``forward`` is that of the first, its weight too."""
+    """A layer plus another of its kind, with a bias; what else it has is that of the first, its weight too."""
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
-        self.base, self.added = base, copy.deepcopy(base)
+        self.base, self.added = base, with_bias(base)
         with torch.no_grad():
             self.added.weight.normal_(std=0.2)
-            if self.added.bias is not None:
-                self.added.bias.zero_()
+            self.added.bias.normal_(std=0.2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.base(x) + self.added(x)
@@ -34,6 +69,15 @@ class Adapted(nn.Module):
             return getattr(self.base, name)
 
 
+def with_bias(layer: nn.Module) -> nn.Module:
+    """Return a copy of ``layer`` that has a bias, of zeros where it had none."""
+    copied = copy.deepcopy(layer)
+    if copied.bias is None:
+        outputs = getattr(layer, "out_features", None) or layer.out_channels
+        copied.bias = nn.Parameter(layer.weight.new_zeros(outputs))
+    return copied
+
+
 def replace(block: nn.Module, name: str, layer: nn.Module) -> None:
     parent, _, own = name.rpartition(".")
     setattr(block.get_submodule(parent), own, layer)
@@ -41,7 +85,7 @@ def replace(block: nn.Module, name: str, layer: nn.Module) -> None:
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize("subject", subjects_of(attnzoo.default_registry()), ids=lambda s: s.id)
-def test_adapted_layers_count_and_learn(subject, training):
+def test_adapted_layers_and_their_biases_count_and_learn(subject, training):
     block = subject.build().double().train(training)
     names = [name for name, module in block.named_modules() if type(module) in LAYERS]
     if not names:
@@ -50,8 +94,10 @@ def test_adapted_layers_count_and_learn(subject, training):
     for name in names:
         adapted = Adapted(block.get_submodule(name))
         replace(block, name, adapted)
+        replace(expected, name, with_bias(expected.get_submodule(name)))
         with torch.no_grad():
-            expected.get_submodule(name).weight.add_(adapted.added.weight)
+            for own in ("weight", "bias"):
+                getattr(expected.get_submodule(name), own).add_(getattr(adapted.added, own))
     inputs = subject.inputs(subject.sizes())
     inputs = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
     results = []
@@ -70,6 +116,16 @@ def test_adapted_layers_count_and_learn(subject, training):
         if wanted is not None:
             bound = 1e-9 * (1 + wanted.abs().max().item())
             torch.testing.assert_close(found, wanted, rtol=1e-6, atol=bound, msg=lambda m, name=name: f"{name}: {m}")
+        check_bias(block.get_submodule(name), expected.get_submodule(name).bias.grad, name)
+        if not training and block.get_submodule(name).base.bias is None and name not in UNSEEN.get(subject.id, ""):
+            assert expected.get_submodule(name).bias.grad.abs().max() > 1e-9, f"{name}: a bias has no part"
+
+
+def check_bias(layer: Adapted, wanted: Tensor | None, name: str) -> None:
+    """Raise AssertionError if the added bias has another gradient; where a softmax cancels it, none is a zero."""
+    grads = [torch.zeros_like(layer.added.bias) if grad is None else grad for grad in (layer.added.bias.grad, wanted)]
+    bound = 1e-9 * (1 + grads[1].abs().max().item())
+    torch.testing.assert_close(*grads, rtol=1e-6, atol=bound, msg=lambda m: f"bias of {name}: {m}")
 
 
 PEFT = {  # blocks that join weights, and the layers that get adapters

@@ -143,7 +143,9 @@ BROKEN = [
     (f.shapes, broken(forward=square_only)),
     (f.shapes, broken(forward=lambda self, x: x[:, :, :1])),
     (f.batch_of_one, broken(forward=batch_two)),
-    (f.dtypes, broken(forward=fixed_type)),
+    (f.float64, broken(forward=lambda self, x: (x * self.gate(x)).float())),
+    (f.bfloat16, broken(forward=fixed_type)),
+    (f.float16_autocast, broken(forward=lambda self, x: x * (1e6 * self.linear(x.mean((2, 3))))[..., None, None])),
     (f.deterministic, broken(forward=random)),
     (f.channels_last, broken(forward=loses_layout)),
     (a.maps, broken(attention=lambda self, x_nchw: {"other": x_nchw})),
@@ -182,6 +184,72 @@ def test_an_input_that_is_changed_in_one_mode_only_is_found(mode, how):
     with pytest.raises(CheckFailure) as caught:
         f.input_unchanged(subject(broken(forward=in_place_when(mode))))
     assert caught.value.found == f"forward changed its input 'x_nchw'{how}"
+
+
+def idle(forward, exempt=()):
+    """Return a block with a parameter ``shift``, of which the card exempts the parameters ``exempt``."""
+
+    def init(self, channels: int):
+        Good.__init__(self, channels)
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    reasons = {f"gradients of {name}": "it is there for this test" for name in exempt}
+    return subject(broken(__init__=init, forward=forward), exempt=reasons)
+
+
+def switched_off(self, x_nchw):
+    return x_nchw * self.gate(x_nchw) + torch.relu(self.shift - 100)[:, None, None]
+
+
+def cancelled(self, x_nchw):
+    shifted_nchw = self.gate(x_nchw) * x_nchw + self.shift[:, None, None]
+    return x_nchw * torch.softmax(shifted_nchw.flatten(2), dim=2).unflatten(2, x_nchw.shape[2:])
+
+
+@pytest.mark.parametrize("forward", [switched_off, cancelled])
+def test_a_parameter_without_effect_is_found_unless_the_card_says_why(forward):
+    with pytest.raises(CheckFailure) as caught:
+        g.gradients(idle(forward))
+    assert caught.value.found == (
+        "no output depends on parameter 'shift': the gradient is zero, or only rounding, in training and in evaluation"
+    )
+    assert caught.value.mend == (
+        "use it in forward, or do not create it; if it has an effect for other arguments, give the card an example "
+        "with them, or with more channels; if a softmax or norm cancels it, say so in the card: "
+        "exempt: {gradients of shift: why}"
+    )
+    g.gradients(idle(forward, ["sh*"]))
+
+
+def test_units_that_one_draw_switches_off_are_drawn_again():
+    first = subject(Good).build().linear.bias[0].item()
+
+    def forward(self, x_nchw):
+        return x_nchw * (1 + self.gate(x_nchw) * (abs(self.linear.bias[0].item() - first) > 1e-6))
+
+    g.gradients(subject(broken(forward=forward)))
+
+
+def test_a_parameter_that_only_evaluation_uses_has_an_effect():
+    g.gradients(idle(lambda self, x_nchw: Good.forward(self, x_nchw + (not self.training) * self.shift[:, None, None])))
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_an_output_that_is_one_number_everywhere_is_found(value):
+    with pytest.raises(CheckFailure) as caught:
+        g.gradients(subject(broken(forward=lambda self, x_nchw: 0 * x_nchw * self.gate(x_nchw) + value)))
+    assert caught.value.found == f"output is {value} everywhere, so the checks that compare numbers compare nothing"
+    assert caught.value.mend.endswith("if none can, say why in the card: exempt: {gradients of output: why}")
+
+
+def test_without_float64_a_gradient_of_zero_is_found_too():
+    def forward(self, x_nchw):
+        assert x_nchw.dtype is not torch.float64
+        return switched_off(self, x_nchw)
+
+    with pytest.raises(CheckFailure, match="no output depends on parameter 'shift'"):
+        g.gradients(idle(forward))
+    g.gradients(idle(forward, ["shift"]))
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def meta_device(subject: Subject) -> None:
     """Built on the meta device and given tensors by `assign`, the block computes the same."""
     from attnzoo.weights.store import build_on_meta
 
-    block, inputs = subject.build(), subject.inputs(subject.sizes())
+    block = subject.build()
     try:
         twin = build_on_meta(lambda: subject.cls(**subject.arguments), block.state_dict()).eval()
     except Exception as error:
@@ -53,7 +53,7 @@ def meta_device(subject: Subject) -> None:
             f"building on the meta device raised {type(error).__name__}: {error}",
             mend="read no tensor values in the constructor",
         ) from error
-    _expect_equal(subject, block, twin, "built on the meta device", inputs)
+    _expect_equal(subject, block, twin, "built on the meta device")
 
 
 def save_and_load(subject: Subject) -> None:
@@ -65,24 +65,25 @@ def save_and_load(subject: Subject) -> None:
     local = subject.card.cls is not None
     registry = Registry().with_card(subject.card) if local else default_registry()
     name = f"local/{subject.card.name}" if local else subject.id.partition("#")[0]
-    block, inputs = subject.build(), subject.inputs(subject.sizes())
+    block = subject.build()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "block.safetensors"
         save_block(block, path, BlockSpec(name, dict(subject.arguments), version=subject.card.version), registry)
         again = load_block(path, registry).eval()
-    _expect_equal(subject, block, again, "saved and loaded", inputs)
+    _expect_equal(subject, block, again, "saved and loaded")
 
 
-def _expect_equal(subject: Subject, block: nn.Module, twin: nn.Module, how: str, inputs: dict[str, Tensor]) -> None:
+def _expect_equal(subject: Subject, block: nn.Module, twin: nn.Module, how: str) -> None:
     mend = "keep everything that forward needs in parameters, buffers or arguments"
-    ours = tensors_of(block(**inputs))
-    try:
-        theirs = tensors_of(twin(**inputs))
-    except RuntimeError as error:
-        found = f"{how}, the block raises {type(error).__name__}: {error}"
-        raise CheckFailure(found, input=subject.describe(inputs), mend=mend) from error
-    if any(not torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)):
-        raise CheckFailure(f"{how}, the block gives other numbers", input=subject.describe(inputs), mend=mend)
+    for inputs in subject.cases(subject.sizes()):
+        ours = tensors_of(block(**inputs))
+        try:
+            theirs = tensors_of(twin(**inputs))
+        except RuntimeError as error:
+            found = f"{how}, the block raises {type(error).__name__}: {error}"
+            raise CheckFailure(found, input=subject.describe(inputs), mend=mend) from error
+        if any(not torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)):
+            raise CheckFailure(f"{how}, the block gives other numbers", input=subject.describe(inputs), mend=mend)
 
 
 def exports(subject: Subject) -> None:

@@ -11,9 +11,11 @@ from attnzoo.testing.subject import CheckFailure, Subject, batch_dim
 
 __all__ = [
     "batch_of_one",
+    "bfloat16",
     "channels_last",
     "deterministic",
-    "dtypes",
+    "float16_autocast",
+    "float64",
     "input_unchanged",
     "samples_do_not_mix",
     "shapes",
@@ -27,8 +29,7 @@ def shapes(subject: Subject) -> None:
     block = subject.build()
     for wanted in ({"h": 5, "w": 3}, {"h": 8, "w": 13, "l": 5, "m": 3}, {"h": 1, "w": 1, "l": 1, "m": 1, "t": 1}):
         sizes = subject.sizes(**wanted)
-        for optional in (False, True):
-            inputs = subject.inputs(sizes, optional=optional)
+        for inputs in subject.cases(sizes):
             outputs = call_block(subject, block, inputs)
             for axes, output in zip(subject.contract.outputs, outputs, strict=False):
                 expect_shape(subject, output, concrete(axes, sizes), inputs)
@@ -40,15 +41,22 @@ def batch_of_one(subject: Subject) -> None:
         # One pixel of one sample leaves batch norm nothing to normalise over, so training gets a map, evaluation both.
         smallest = {"h": 1, "w": 1, "l": 1, "m": 1, "t": 1}
         for wanted in ({},) if training else ({}, smallest):
-            block = subject.build().train(training)
-            inputs = subject.inputs(subject.sizes(n=1, **wanted))
-            outputs = call_block(subject, block, inputs)
-            if any(not o.isfinite().all() for o in outputs if o.is_floating_point()):
-                raise CheckFailure(
-                    f"a batch of one in {'training' if training else 'evaluation'} gives numbers that are not finite",
-                    input=subject.describe(inputs),
-                    mend="look for a variance or norm over one element",
+            for inputs in subject.cases(subject.sizes(n=1, **wanted)):
+                _expect_finite(
+                    subject,
+                    call_block(subject, subject.build().train(training), inputs),
+                    f"a batch of one in {'training' if training else 'evaluation'}",
+                    inputs,
+                    "look for a variance or norm over one element",
                 )
+
+
+def _expect_finite(
+    subject: Subject, outputs: tuple[Tensor, ...], what: str, inputs: dict[str, Tensor], mend: str
+) -> None:
+    if any(not o.isfinite().all() for o in outputs if o.is_floating_point()):
+        found = f"{what} gives numbers that are not finite"
+        raise CheckFailure(found, input=subject.describe(inputs), mend=mend)
 
 
 def samples_do_not_mix(subject: Subject) -> None:
@@ -56,7 +64,11 @@ def samples_do_not_mix(subject: Subject) -> None:
     if all(batch_dim(i.axes) is None for i in subject.contract.inputs):
         return
     block, sizes = subject.build(), subject.sizes(n=3)
-    inputs = subject.inputs(sizes)
+    for inputs in subject.cases(sizes):
+        _expect_no_mixing(subject, block, inputs, sizes)
+
+
+def _expect_no_mixing(subject: Subject, block: nn.Module, inputs: dict[str, Tensor], sizes: dict[str, int]) -> None:
     together = call_block(subject, block, inputs)
     for sample in range(3):
         alone = call_block(subject, block, subject.batch_slice(inputs, sizes, sample))
@@ -102,15 +114,16 @@ def _expect_unchanged(subject: Subject, block: nn.Module, inputs: dict[str, Tens
 
 def deterministic(subject: Subject) -> None:
     """The same input gives the same bits twice in evaluation, and the same state-dict keys after."""
-    block, inputs = subject.build(), subject.inputs(subject.sizes())
+    block = subject.build()
     keys = list(block.state_dict())
-    first, second = call_block(subject, block, inputs), call_block(subject, block, inputs)
-    if any(not torch.equal(a, b) for a, b in zip(first, second, strict=True)):
-        raise CheckFailure(
-            "two evaluations of one input differ",
-            input=subject.describe(inputs),
-            mend="draw no random numbers in evaluation, and keep no state between calls",
-        )
+    for inputs in subject.cases(subject.sizes()):
+        first, second = call_block(subject, block, inputs), call_block(subject, block, inputs)
+        if any(not torch.equal(a, b) for a, b in zip(first, second, strict=True)):
+            raise CheckFailure(
+                "two evaluations of one input differ",
+                input=subject.describe(inputs),
+                mend="draw no random numbers in evaluation, and keep no state between calls",
+            )
     if list(block.state_dict()) != keys:
         raise CheckFailure(
             "forward changed the keys of the state dict",
@@ -118,37 +131,45 @@ def deterministic(subject: Subject) -> None:
         )
 
 
-def dtypes(subject: Subject) -> None:
-    """float64 and bfloat16 give their own type, float16 autocast gives finite numbers."""
-    for dtype in (torch.float64, torch.bfloat16):
-        block, inputs = subject.build().to(dtype), _cast(subject.inputs(subject.sizes()), dtype)
-        for output in call_block(subject, block, inputs, _MEND_DTYPE):
+def float64(subject: Subject) -> None:
+    """A block and inputs in float64 give float64."""
+    _expect_own_type(subject, torch.float64)
+
+
+def bfloat16(subject: Subject) -> None:
+    """A block and inputs in bfloat16 give bfloat16."""
+    _expect_own_type(subject, torch.bfloat16)
+
+
+def _expect_own_type(subject: Subject, dtype: torch.dtype) -> None:
+    block = subject.build().to(dtype)
+    for inputs in subject.cases(subject.sizes()):
+        cast = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+        for output in call_block(subject, block, cast, _MEND_DTYPE):
             if output.is_floating_point() and output.dtype is not dtype:
-                raise CheckFailure(
-                    f"{dtype} in, {output.dtype} out",
-                    input=subject.describe(inputs),
-                    mend=_MEND_DTYPE,
-                )
-    block, inputs = subject.build(), subject.inputs(subject.sizes())
-    with torch.autocast("cpu", dtype=torch.float16), torch.no_grad(), warnings.catch_warnings():
-        # torch only says here that it takes the slower path for a norm whose weight is float32.
-        warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
-        outputs = call_block(subject, block, inputs)
-    if any(not o.isfinite().all() for o in outputs if o.is_floating_point()):
-        raise CheckFailure(
-            "float16 autocast gives numbers that are not finite",
-            input=subject.describe(inputs),
-            mend="do sums and exponentials in float32",
-        )
+                found = f"{dtype} in, {output.dtype} out"
+                raise CheckFailure(found, input=subject.describe(cast), mend=_MEND_DTYPE)
 
 
-def _cast(inputs: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    return {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+def float16_autocast(subject: Subject) -> None:
+    """Under float16 autocast the numbers are finite."""
+    block = subject.build()
+    for inputs in subject.cases(subject.sizes()):
+        with torch.autocast("cpu", dtype=torch.float16), torch.no_grad(), warnings.catch_warnings():
+            # torch only says here that it takes the slower path for a norm whose weight is float32.
+            warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
+            outputs = call_block(subject, block, inputs)
+        _expect_finite(subject, outputs, "float16 autocast", inputs, "do sums and exponentials in float32")
 
 
 def channels_last(subject: Subject) -> None:
     """A channels_last input gives the same numbers, and a map of the same shape stays channels_last."""
-    block, inputs = subject.build(), subject.inputs(subject.sizes(h=6, w=5))
+    block = subject.build()
+    for inputs in subject.cases(subject.sizes(h=6, w=5)):
+        _expect_layout_kept(subject, block, inputs)
+
+
+def _expect_layout_kept(subject: Subject, block: nn.Module, inputs: dict[str, Tensor]) -> None:
     images = {k: v.to(memory_format=torch.channels_last) for k, v in inputs.items() if v.ndim == 4}
     if not images:
         return

@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from attnzoo.shape import Contract, Input, concrete, parse_contract, sizes_for
 
 __all__ = ["CheckFailure", "Subject", "subjects_of"]
 
-_SIZES = {"n": 2, "h": 6, "w": 5, "l": 7, "m": 9, "t": 4, "d": 4}
+_SIZES = {"n": 2, "h": 6, "w": 5, "l": 7, "m": 9, "s": 8, "t": 4, "d": 4}
 
 
 class CheckFailure(AssertionError):
@@ -70,6 +71,11 @@ class Subject:
             names[i.name] if i.name else next(iter(names.values())): self._tensor(i, sizes, generator) for i in wanted
         }
 
+    def cases(self, sizes: Mapping[str, int]) -> list[dict[str, Tensor]]:
+        """Return the inputs without the optional ones and, if there are any, those with all of them."""
+        required, every = self.inputs(sizes), self.inputs(sizes, optional=True)
+        return [required, every] if len(every) > len(required) else [required]
+
     def call(self, block: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Call the block and return its outputs as a tuple."""
         return tensors_of(block(**inputs))
@@ -93,6 +99,10 @@ class Subject:
         """Say what was put in, for a report."""
         shapes = ", ".join(f"{k} {tuple(v.shape)} {str(v.dtype).removeprefix('torch.')}" for k, v in inputs.items())
         return f"{dict(self.arguments)} and {shapes}"
+
+    def needs_gradient(self, name: str) -> bool:
+        """Say whether a parameter or output must have an effect: the card does not say ``gradients of <name>: why``."""
+        return not any(fnmatchcase(f"gradients of {name}", key) for key in self.card.exempt)
 
     def _parameters(self) -> dict[str, str]:
         """Map input names of the contract to parameters of ``forward``."""

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.aft import apply_gate, band_weights, weighted_average
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 
@@ -44,6 +45,11 @@ class AFTConv(nn.Module):
         self.value = nn.Linear(embed_dim, embed_dim)
         self.position_bias = nn.Parameter(torch.zeros(num_heads, kernel_size))
         self.out_proj = nn.Linear(embed_dim, embed_dim)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does, and start without position biases."""
+        reset_layers(self)
+        nn.init.zeros_(self.position_bias)
 
     def _mix(self, x_nlr: Tensor) -> Tensor:
         """Return ``sum_s exp(w_(s-t)) x_s``, each channel over a factor."""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.aft import apply_gate, weighted_average
 from attnzoo_sequence.ops.checks import check_positive
 
@@ -42,6 +43,11 @@ class AFTFull(nn.Module):
         self.value = nn.Linear(embed_dim, hidden_channels)
         self.position_bias = nn.Parameter(torch.empty(max_len, max_len))
         self.out_proj = nn.Linear(hidden_channels, embed_dim)
+        nn.init.xavier_uniform_(self.position_bias)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does, and the position biases by Glorot's uniform rule."""
+        reset_layers(self)
         nn.init.xavier_uniform_(self.position_bias)
 
     def _pair_weight(self, length: int) -> Tensor:

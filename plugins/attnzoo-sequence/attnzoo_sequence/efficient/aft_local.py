@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.aft import apply_gate, band_weights, weighted_average
 from attnzoo_sequence.ops.checks import check_positive
 
@@ -52,6 +53,11 @@ class AFTLocal(nn.Module):
         self.value = nn.Linear(embed_dim, hidden_channels)
         self.position_bias = nn.Parameter(torch.empty(max_len, (1 if causal else 2) * self.reach + 1))
         self.out_proj = nn.Linear(hidden_channels, embed_dim)
+        nn.init.xavier_uniform_(self.position_bias)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does, and the position biases by Glorot's uniform rule."""
+        reset_layers(self)
         nn.init.xavier_uniform_(self.position_bias)
 
     def _biases(self, length: int) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.aft import apply_gate, weighted_average
 from attnzoo_sequence.ops.checks import check_positive
 from attnzoo_sequence.ops.masks import check_key_mask
@@ -38,6 +39,10 @@ class AFTSimple(nn.Module):
         self.key = nn.Linear(embed_dim, hidden_channels)
         self.value = nn.Linear(embed_dim, hidden_channels)
         self.out_proj = nn.Linear(hidden_channels, embed_dim)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the attended tokens, ``(n, l, c)``."""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 from attnzoo_sequence.ops.masks import check_key_mask
@@ -64,9 +65,14 @@ class Linformer(nn.Module):
         self.compress_key = nn.Parameter(torch.empty(max_len, compressed_len))
         self.compress_value = None if share_kv else nn.Parameter(torch.empty(max_len, compressed_len))
         self.out_proj = nn.Linear(inner, embed_dim)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Draw the mixtures uniformly within ``1 / sqrt(compressed_len)``."""
         bound = self.compress_key.shape[1] ** -0.5
         nn.init.uniform_(self.compress_key, -bound, bound)

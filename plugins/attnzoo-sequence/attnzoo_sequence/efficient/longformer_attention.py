@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 from attnzoo_sequence.ops.masks import check_key_mask
@@ -54,6 +55,10 @@ class LongformerAttention(nn.Module):
         self.max_global = max_global
         self.query, self.key, self.value = (nn.Linear(embed_dim, embed_dim) for _ in range(3))
         self.query_global, self.key_global, self.value_global = (nn.Linear(embed_dim, embed_dim) for _ in range(3))
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def _global_tokens(self, global_nl: Tensor) -> tuple[Tensor, Tensor]:
         """Return the positions of the global tokens ``(n, g)``, and which entries are real."""

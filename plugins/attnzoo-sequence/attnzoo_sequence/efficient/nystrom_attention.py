@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.attend import attend, masked_softmax, merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 from attnzoo_sequence.ops.masks import check_key_mask
@@ -66,9 +67,14 @@ class NystromAttention(nn.Module):
         if conv_kernel_size is not None:
             shape, padding = (conv_kernel_size, 1), (conv_kernel_size // 2, 0)
             self.conv = nn.Conv2d(num_heads, num_heads, shape, padding=padding, groups=num_heads, bias=False)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Draw the projections from N(0, 0.02^2), biases zero."""
         for linear in (self.query, self.key, self.value):
             nn.init.normal_(linear.weight, std=0.02)

@@ -61,6 +61,10 @@ class Performer(nn.Module):
         self.register_buffer("projection", torch.empty(features, head_dim))
         self.redraw()
 
+    def reset_parameters(self) -> None:
+        """Draw new features."""
+        self.redraw()
+
     def redraw(self, generator: torch.Generator | None = None) -> None:
         """Draw new features: rows orthogonal within blocks of ``head_dim``, their lengths those of Gaussian vectors."""
         features, dim = self.projection.shape

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.attend import merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 from attnzoo_sequence.ops.masks import check_key_mask
@@ -69,6 +70,11 @@ class ReformerAttention(nn.Module):
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=False)
         head_dim = embed_dim // num_heads
         self.register_buffer("rotations", torch.empty(num_heads, num_hashes, head_dim, num_buckets // 2))
+        self.redraw()
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does, and new rotations."""
+        reset_layers(self)
         self.redraw()
 
     def redraw(self, generator: torch.Generator | None = None) -> None:

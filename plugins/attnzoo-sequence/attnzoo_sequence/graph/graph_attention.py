@@ -65,9 +65,12 @@ class GraphAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights from Glorot's uniform distribution."""
+        """Draw the weights from Glorot's uniform distribution, biases zero."""
         for weight in (self.project.weight, self.source, self.target):
             nn.init.xavier_uniform_(weight)
+        for bias in (self.bias, self.score_bias):
+            if bias is not None:
+                nn.init.zeros_(bias)
 
     def _scores(self, node_nhld: Tensor) -> Tensor:
         source_nhm, target_nhl = ((node_nhld @ a[:, :, None]).squeeze(-1) for a in (self.source, self.target))

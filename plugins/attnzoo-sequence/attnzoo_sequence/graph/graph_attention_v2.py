@@ -63,9 +63,9 @@ class GraphAttentionV2(nn.Module):
         """Draw the weights from Glorot's uniform distribution, biases zero."""
         for weight in (self.source.weight, self.target.weight, self.score):
             nn.init.xavier_uniform_(weight)
-        for linear in (self.source, self.target):
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
+        for bias in (self.source.bias, self.target.bias, self.bias):
+            if bias is not None:
+                nn.init.zeros_(bias)
 
     def _weights(self, x_nlc: Tensor, source_nhmd: Tensor, edge_mask_nlm: Tensor) -> Tensor:
         check_pair_mask(edge_mask_nlm, x_nlc, x_nlc)

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.attend import attend_masked, attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_divides, check_heads
 from attnzoo_sequence.ops.norm import RMSNorm
@@ -68,9 +69,14 @@ class DifferentialAttention(nn.Module):
         self.lambda_query = nn.Parameter(torch.empty(2, head_dim))
         self.lambda_key = nn.Parameter(torch.empty(2, head_dim))
         self.norm = RMSNorm(2 * head_dim, eps=1e-5)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Draw the vectors of lambda from N(0, 0.1^2)."""
         nn.init.normal_(self.lambda_query, std=0.1)
         nn.init.normal_(self.lambda_key, std=0.1)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo.layers import affine
@@ -103,6 +104,8 @@ class MultiHeadLatentAttention(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            elif isinstance(module, RMSNorm):
+                module.reset_parameters()
 
     def _queries_and_latents(self, x_nlc: Tensor, offset: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return queries without and with position, latents ``(n, l, r)`` and position keys ``(n, 1, l, p)``."""
@@ -130,7 +133,10 @@ class MultiHeadLatentAttention(nn.Module):
     def _attend_absorbed(self, parts: tuple[Tensor, ...], mask_nm: Tensor | None = None) -> Tensor:
         """Return the heads' outputs without forming their keys and values: one key head, the latents."""
         nope, turned, latent_nlr, shared = parts
-        up_hdr = affine(self.kv_up).weight.unflatten(0, (self.num_heads, -1))
+        up, bias = affine(self.kv_up)
+        if bias is not None:  # as the weight of a latent that is 1: so it stays hidden with its token
+            up, latent_nlr = torch.cat([up, bias[:, None]], dim=1), F.pad(latent_nlr, (0, 1), value=1.0)
+        up_hdr = up.unflatten(0, (self.num_heads, -1))
         key_up, value_up = up_hdr.split([self.nope_dim, self.value_dim], dim=1)
         query = torch.cat([nope @ key_up, turned], dim=-1)
         key = torch.cat([latent_nlr[:, None], shared], dim=-1)

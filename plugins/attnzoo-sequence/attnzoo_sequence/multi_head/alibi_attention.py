@@ -66,6 +66,7 @@ class AlibiAttention(nn.Module):
         for linear in (self.in_proj, self.output):
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
+        self.slopes.copy_(torch.tensor(alibi_slopes(self.num_heads)))
 
     def forward(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return for each token what its heads read."""

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.attend import attend, attend_masked, attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_choice, check_divides, check_heads, check_positive
 from attnzoo_sequence.ops.rotary import rotary_tables, rotate
@@ -74,9 +75,14 @@ class GroupedQueryAttention(nn.Module):
         self.key = nn.Linear(embed_dim, self.num_kv_heads * self.head_dim, bias=bias)
         self.value = nn.Linear(embed_dim, self.num_kv_heads * self.head_dim, bias=bias)
         self.output = nn.Linear(num_heads * self.head_dim, embed_dim, bias=output_bias)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Draw weights from N(0, 0.02^2), biases zero."""
         for linear in (self.query, self.key, self.value, self.output):
             nn.init.normal_(linear.weight, std=0.02)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo.layers import affine, split
+from attnzoo.layers import affine, reset_layers, split
 from attnzoo_sequence.ops.attend import attend, attend_causal, attention_weights, merge_heads, split_heads, visibility
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 
@@ -76,9 +76,14 @@ class MultiHeadAttention(nn.Module):
         self.extra_key = nn.Parameter(torch.empty(embed_dim)) if extra_key else None
         self.extra_value = nn.Parameter(torch.empty(embed_dim)) if extra_key else None
         self.output = nn.Linear(embed_dim, embed_dim, bias=output_bias)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Initialise as ``torch.nn.MultiheadAttention`` does."""
         for linear in [self.in_proj] if self.fused else [self.query, self.key, self.value]:
             nn.init.xavier_uniform_(linear.weight)

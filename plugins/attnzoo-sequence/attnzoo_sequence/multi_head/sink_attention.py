@@ -67,6 +67,11 @@ class SinkAttention(GroupedQueryAttention):
         self.sinks = nn.Parameter(torch.empty(num_heads))
         nn.init.normal_(self.sinks, std=0.02)
 
+    def reset_parameters(self) -> None:
+        """Draw weights and sinks from N(0, 0.02^2), biases zero."""
+        super().reset_parameters()
+        nn.init.normal_(self.sinks, std=0.02)
+
     def attention(self, query_nlc: Tensor, mask_nl: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``attention`` ``(N, num_heads, L, L)``; each row sums to one minus the weight of the sink."""
         query_nhld, key_ngld, _ = self.project(query_nlc)

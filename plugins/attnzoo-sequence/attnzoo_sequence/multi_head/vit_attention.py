@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, visibility
 from attnzoo_sequence.ops.checks import check_choice, check_heads, check_positive
 
@@ -70,9 +71,14 @@ class ViTAttention(nn.Module):
         self.output_norm = _norm("output_norm", output_norm, width, eps)
         self.gate = nn.Linear(embed_dim, width, bias=bias) if gated else None
         self.output = nn.Linear(width, out_dim or embed_dim, bias=output_bias)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Initialise as timm's vision transformers do: truncated normal of deviation 0.02, biases zero."""
         for module in (self.qkv, self.gate, self.output):
             if module is not None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.attend import masked_softmax
 from attnzoo_sequence.ops.checks import check_positive
 from attnzoo_sequence.ops.masks import check_key_mask
@@ -38,6 +39,10 @@ class GatedMILAttention(nn.Module):
         self.hidden = nn.Linear(embed_dim, hidden_channels)
         self.gate = nn.Linear(embed_dim, hidden_channels) if gated else None
         self.score = nn.Linear(hidden_channels, branches, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def attention(self, x_nmc: Tensor, mask_nm: Tensor | None = None) -> dict[str, Tensor]:
         """Return the weights of the instances, ``(n, branches, m)``."""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 from attnzoo_sequence.pooling.mab import MAB
 
@@ -46,6 +47,11 @@ class ISAB(nn.Module):
         nn.init.xavier_uniform_(self.points)
         self.gather = MAB(embed_dim, key_dim=in_dim, num_heads=num_heads, norm=norm)
         self.read = MAB(embed_dim, query_dim=in_dim, num_heads=num_heads, norm=norm)
+
+    def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        nn.init.xavier_uniform_(self.points)
 
     def forward(self, x_nlk: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the set after attention, ``(n, l, c)``."""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.attend import attend, attention_weights, merge_heads, split_heads
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 from attnzoo_sequence.ops.masks import check_key_mask
@@ -55,6 +56,10 @@ class MAB(nn.Module):
         self.feed_forward = nn.Linear(embed_dim, embed_dim)
         self.norm_attention = nn.LayerNorm(embed_dim) if norm else nn.Identity()
         self.norm_out = nn.LayerNorm(embed_dim) if norm else nn.Identity()
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def forward(self, query_nlq: Tensor, key_nmk: Tensor, mask_nm: Tensor | None = None) -> Tensor:
         """Return the first set after it attended to the second, ``(n, l, c)``."""

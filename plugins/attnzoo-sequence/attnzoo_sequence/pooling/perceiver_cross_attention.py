@@ -76,6 +76,8 @@ class PerceiverCrossAttention(nn.Module):
                 std = module.in_features**-0.5 / 0.87962566  # standard deviation of a normal cut at two
                 nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
                 nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
 
     def forward(self, query_nlc: Tensor, key_nms: Tensor, mask_nm: Tensor | None = None) -> Tensor:
         """Return the latents after they read the input, ``(n, l, c)``."""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 from attnzoo_sequence.pooling.mab import MAB
 
@@ -37,6 +38,11 @@ class PMA(nn.Module):
         self.seeds = nn.Parameter(torch.empty(1, num_seeds, embed_dim))
         nn.init.xavier_uniform_(self.seeds)
         self.mab = MAB(embed_dim, num_heads=num_heads, norm=norm)
+
+    def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        nn.init.xavier_uniform_(self.seeds)
 
     def forward(self, x_nmc: Tensor, mask_nm: Tensor | None = None) -> Tensor:
         """Return the pooled vectors, ``(n, s, c)``."""

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.checks import check_heads, check_positive
 from attnzoo_sequence.pooling.mab import MAB
 
@@ -33,6 +34,10 @@ class SAB(nn.Module):
         check_heads("SAB", embed_dim, num_heads)
         check_positive("SAB", in_dim=in_dim)
         self.mab = MAB(embed_dim, query_dim=in_dim, key_dim=in_dim, num_heads=num_heads, norm=norm)
+
+    def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
 
     def forward(self, x_nlk: Tensor, mask_nl: Tensor | None = None) -> Tensor:
         """Return the set after attention, ``(n, l, c)``."""

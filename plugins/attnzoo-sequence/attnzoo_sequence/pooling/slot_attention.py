@@ -77,6 +77,8 @@ class SlotAttention(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
         nn.init.xavier_uniform_(self.update.weight_ih)
         nn.init.orthogonal_(self.update.weight_hh)
         nn.init.zeros_(self.update.bias_ih)

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.attend import masked_softmax
 from attnzoo_sequence.ops.build_score import ScoreName, build_score
 from attnzoo_sequence.ops.checks import check_choice, check_positive
@@ -61,6 +62,10 @@ class HardAttention(nn.Module):
         check_choice("HardAttention", "rule", rule, ("argmax", "straight_through", "gumbel", "reinforce"))
         self.rule, self.temperature = rule, temperature
         self.score = build_score("HardAttention", score, query_dim, key_dim, hidden_dim, False)
+
+    def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_sequence.ops.attend import attend, masked_softmax
 from attnzoo_sequence.ops.build_score import ScoreName, build_score
 from attnzoo_sequence.ops.checks import check_positive
@@ -49,6 +50,10 @@ class SoftAttention(nn.Module):
         check_positive("SoftAttention", query_dim=query_dim, key_dim=key_dim, hidden_dim=hidden_dim)
         self.score = build_score("SoftAttention", score, query_dim, key_dim, hidden_dim, bias)
         self.scale = query_dim**-0.5 if score == "scaled_dot" else 1.0
+
+    def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
 
     def forward(
         self, query_nld: Tensor, key_nme: Tensor, value_nmv: Tensor | None = None, mask_nm: Tensor | None = None

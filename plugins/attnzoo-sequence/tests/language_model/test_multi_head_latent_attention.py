@@ -8,23 +8,26 @@ from attnzoo_sequence.language_model.multi_head_latent_attention import MultiHea
 from attnzoo_sequence.ops.yarn import yarn_tables
 
 
-def blocks(causal: bool = True) -> tuple[MultiHeadLatentAttention, MultiHeadLatentAttention]:
+def blocks(causal: bool = True, bias: bool = False) -> tuple[MultiHeadLatentAttention, MultiHeadLatentAttention]:
     torch.manual_seed(0)
     options = {"num_heads": 2, "query_rank": 6, "kv_rank": 5, "head_dims": (4, 2, 3), "causal": causal}
-    plain = MultiHeadLatentAttention(8, **options).double()
+    plain, absorbed = (MultiHeadLatentAttention(8, **options, absorbed=form).double() for form in (False, True))
+    if bias:
+        for block in (plain, absorbed):
+            block.kv_up.bias = torch.nn.Parameter(torch.zeros(block.kv_up.out_features).double())
     for parameter in plain.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    absorbed = MultiHeadLatentAttention(8, **options, absorbed=True).double()
     absorbed.load_state_dict(plain.state_dict())
     return plain, absorbed
 
 
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
-def test_the_absorbed_form_gives_the_same_numbers_and_gradients(causal: bool) -> None:
-    plain, absorbed = blocks(causal)
+def test_the_absorbed_form_gives_the_same_numbers_and_gradients(causal: bool, bias: bool) -> None:
+    plain, absorbed = blocks(causal, bias)
     x = torch.randn(2, 7, 8, dtype=torch.float64, requires_grad=True)
     mask = torch.tensor([[True] * 7, [True] * 4 + [False] * 3])
-    for given in (None, mask):
+    for given in (None, mask, ~mask):
         first, second = plain(x, given), absorbed(x, given)
         torch.testing.assert_close(first, second)
         torch.testing.assert_close(torch.autograd.grad(first.sum(), x), torch.autograd.grad(second.sum(), x))

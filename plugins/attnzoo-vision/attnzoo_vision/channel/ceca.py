@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import affine, reset_layers
 from attnzoo_vision.ops.activation import Gate, get_gate
 from attnzoo_vision.ops.channel_window import adaptive_kernel_size, check_circular, filter_channels
-from attnzoo_vision.ops.checks import check_at_least, check_odd
+from attnzoo_vision.ops.checks import check_at_least, check_input, check_odd
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -46,6 +46,10 @@ class CECA(nn.Module):
         self.gate = get_gate("CECA", gate)
         self.conv = nn.Conv1d(1, 1, taps, bias=bias)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its weight."""
         return x_nchw * self._weight(x_nchw)
@@ -55,6 +59,7 @@ class CECA(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
+        check_input("CECA", x_nchw)
         weight_11k, bias_1 = affine(self.conv)
         logit_nc = filter_channels(global_mean(x_nchw), weight_11k.flatten(), circular="CECA")
         if bias_1 is not None:

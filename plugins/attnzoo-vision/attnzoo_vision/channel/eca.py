@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
-from attnzoo_vision.ops.channel_window import adaptive_kernel_size, filter_channels
-from attnzoo_vision.ops.checks import check_at_least, check_odd
+from attnzoo_vision.ops.channel_window import adaptive_kernel_size, filter_by
+from attnzoo_vision.ops.checks import check_at_least, check_input, check_odd
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -61,6 +61,10 @@ class ECA(nn.Module):
         has_bias = bias or hidden_channels is not None
         self.conv = nn.Conv1d(hidden_channels or 1, 1, taps, padding=taps // 2, bias=has_bias)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its weight in (0, 1)."""
         return x_nchw * self._weight(x_nchw)
@@ -70,13 +74,10 @@ class ECA(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
+        check_input("ECA", x_nchw)
         pooled_nc = global_mean(x_nchw)
         if self.expand is None:
-            # a matrix product: conv1d of one channel costs ten times as much
-            weight_11k, bias_1 = affine(self.conv)
-            logit_nc = filter_channels(pooled_nc, weight_11k.flatten())
-            if bias_1 is not None:
-                logit_nc = logit_nc + bias_1
+            logit_nc = filter_by(self.conv, pooled_nc)
         else:
             hidden_nrc = self.activation(convolve(self.expand, pooled_nc.unsqueeze(1)))
             logit_nc = convolve(self.conv, hidden_nrc).squeeze(1)

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import affine, reset_layers
 from attnzoo_vision.ops.channel_window import filter_channels
-from attnzoo_vision.ops.checks import check_at_least, check_channels, check_odd
+from attnzoo_vision.ops.checks import check_at_least, check_input, check_odd
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -32,10 +32,15 @@ class ECANS(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("ECANS", 1, channels=channels)
         check_odd("ECANS", kernel_size=kernel_size)
         self.kernel_size = kernel_size
         self.conv = nn.Conv1d(channels, channels, kernel_size, groups=channels, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its weight in (0, 1)."""
@@ -46,7 +51,9 @@ class ECANS(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
-        weight_ck = affine(self.conv).weight.squeeze(1)
-        check_channels("ECANS", x_nchw, len(weight_ck))
-        logit_nc = filter_channels(global_mean(x_nchw), weight_ck)
+        check_input("ECANS", x_nchw, self.channels)
+        weight_c1k, bias_c = affine(self.conv)
+        logit_nc = filter_channels(global_mean(x_nchw), weight_c1k.squeeze(1))
+        if bias_c is not None:
+            logit_nc = logit_nc + bias_c
         return logit_nc.sigmoid()[:, :, None, None]

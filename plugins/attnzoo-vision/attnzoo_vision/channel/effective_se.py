@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Gate, get_gate
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.pooling import global_mean, mean_max
 
 
@@ -32,6 +32,7 @@ class EffectiveSE(nn.Module):
 
     def __init__(self, channels: int, *, gate: Gate = "hard_sigmoid", max_pool: bool = False) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("EffectiveSE", 1, channels=channels)
         self.max_pool = max_pool
         self.gate = get_gate("EffectiveSE", gate)
@@ -52,5 +53,6 @@ class EffectiveSE(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
+        check_input("EffectiveSE", x_nchw, self.channels)
         pooled_nc = mean_max(x_nchw) if self.max_pool else global_mean(x_nchw)
         return self.gate(self.mix(pooled_nc))[:, :, None, None]

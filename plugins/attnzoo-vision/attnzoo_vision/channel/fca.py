@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.axis_pooling import mean_over
-from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_channels
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_input
 from attnzoo_vision.ops.compiling import compiled_for_cpu
 from attnzoo_vision.ops.layout import channels_last_view
 
@@ -58,15 +59,21 @@ class FCA(nn.Module):
         frequencies: str = "top16",
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("FCA", 1, channels=channels, reduction=reduction)
         check_at_most("FCA", "reduction", reduction, "channels", channels)
         pairs = _frequency_pairs(frequencies)
         _check(channels, len(pairs), frequencies, dct_height, dct_width)
         self.squeeze = nn.Linear(channels, channels // reduction, bias=False)
         self.excite = nn.Linear(channels // reduction, channels, bias=False)
-        basis_fhw = torch.stack([_cosine(pair, dct_height, dct_width) for pair in pairs])
+        self.pairs = pairs
         self.dct_basis: Tensor
-        self.register_buffer("dct_basis", basis_fhw.repeat_interleave(channels // len(pairs), dim=0))
+        self.register_buffer("dct_basis", _basis(pairs, channels, dct_height, dct_width))
+
+    def reset_parameters(self) -> None:
+        """Draw both layers anew, as PyTorch does, and compute the frequencies."""
+        reset_layers(self)
+        self.dct_basis.copy_(_basis(self.pairs, *self.dct_basis.shape))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its weight in (0, 1)."""
@@ -78,7 +85,7 @@ class FCA(nn.Module):
         return {"channel": self._weight(frequency_nc), "frequency": frequency_nc[:, :, None, None]}
 
     def _frequency(self, x_nchw: Tensor) -> Tensor:
-        check_channels("FCA", x_nchw, self.dct_basis.shape[0])
+        check_input("FCA", x_nchw, self.channels)
         size = self.dct_basis.shape[1:]
         pooled_nchw = x_nchw if x_nchw.shape[2:] == size else _pool(x_nchw, size[0], size[1])
         pooled_nhwc = channels_last_view(pooled_nchw)
@@ -121,6 +128,12 @@ def _check(channels: int, count: int, frequencies: str, dct_height: int, dct_wid
         message = f"FCA: dct_width={dct_width} is below {_GRID}, where all frequencies are 0; use {_GRID} or more"
     if message:
         raise ValueError(message)
+
+
+def _basis(pairs: list[tuple[int, int]], channels: int, height: int, width: int) -> Tensor:
+    """Return the DCT function of every channel, ``(C, height, width)``."""
+    basis_fhw = torch.stack([_cosine(pair, height, width) for pair in pairs])
+    return basis_fhw.repeat_interleave(channels // len(pairs), dim=0)
 
 
 def _cosine(pair: tuple[int, int], height: int, width: int) -> Tensor:

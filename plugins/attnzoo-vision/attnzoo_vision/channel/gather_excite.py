@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.compiling import may_specialise
 from attnzoo_vision.ops.convolution import convolve, is_untouched
 from attnzoo_vision.ops.draw import draw_as_caffe
@@ -77,6 +77,7 @@ class GatherExcite(nn.Module):
         gate: Gate = "sigmoid",
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("GatherExcite", 1, channels=channels, hidden_channels=hidden_channels, grid=grid)
         check_gathering("GatherExcite", extent, gather, size, grid)
         self.extent, self.gather, self.grid = extent, gather, grid
@@ -103,6 +104,7 @@ class GatherExcite(nn.Module):
         return {"gate": self._weight(x_nchw).expand_as(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
+        check_input("GatherExcite", x_nchw, self.channels)
         gathered_nchw = self._convolve(x_nchw) if self.gather == "conv" else self._pool(x_nchw)
         if self.squeeze is not None and self.excite is not None:
             hidden_nhwr = self.activation(self.squeeze(gathered_nchw.movedim(1, -1)))

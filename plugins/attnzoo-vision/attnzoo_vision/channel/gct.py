@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_channels, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.pooling import square_sum, widen
 from attnzoo_vision.ops.square_sum import square_sum_and_map
 
@@ -38,22 +38,32 @@ class GCT(nn.Module):
         self, channels: int, *, mode: Literal["l2", "l1"] = "l2", after_relu: bool = False, eps: float = 1e-5
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("GCT", 1, channels=channels)
         check_choice("GCT", "mode", mode, ("l2", "l1"))
         self.mode = mode
         self.after_relu = after_relu
         self.eps = eps
-        self.alpha = nn.Parameter(torch.ones(channels))
-        self.gamma = nn.Parameter(torch.zeros(channels))
-        self.beta = nn.Parameter(torch.zeros(channels))
+        self.alpha = nn.Parameter(torch.empty(channels))
+        self.gamma = nn.Parameter(torch.empty(channels))
+        self.beta = nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start with every gate at 1, whatever the input."""
+        nn.init.ones_(self.alpha)
+        nn.init.zeros_(self.gamma)
+        nn.init.zeros_(self.beta)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its gate in (0, 2)."""
+        check_input("GCT", x_nchw, self.channels)
         total_nc, same_nchw = square_sum_and_map(x_nchw) if self.mode == "l2" else (self._total(x_nchw), x_nchw)
         return same_nchw * self._gate(total_nc).to(x_nchw.dtype)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``channel``, the gates that :meth:`forward` multiplies with, ``(N, C, 1, 1)``."""
+        check_input("GCT", x_nchw, self.channels)
         return {"channel": self._gate(self._total(x_nchw)).to(x_nchw.dtype)}
 
     def _total(self, x_nchw: Tensor) -> Tensor:
@@ -65,7 +75,6 @@ class GCT(nn.Module):
         return positive_nchw.sum(dim=(2, 3))
 
     def _gate(self, total_nc: Tensor) -> Tensor:
-        check_channels("GCT", total_nc, len(self.alpha))
         if self.mode == "l2":
             embedding_nc = (total_nc + self.eps).sqrt() * self.alpha
             norm_n1 = (embedding_nc.square().mean(dim=1, keepdim=True) + self.eps).sqrt()

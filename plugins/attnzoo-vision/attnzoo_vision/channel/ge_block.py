@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.channel.gather_excite import GatherExcite, check_gathering
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_probability
+from attnzoo_vision.ops.checks import check_at_least, check_input, check_probability
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.draw import draw_as_caffe
 from attnzoo_vision.ops.joined_norm import conv_and_norm
@@ -72,7 +72,7 @@ class GEBlock(nn.Module):
         self.norm1 = BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
         self.norm2 = BatchNorm2d(out)
-        self.dropout = nn.Dropout(dropout)
+        self.channels, self.dropout = channels, nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
         self.gather_excite = GatherExcite(
             out,
@@ -93,6 +93,7 @@ class GEBlock(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of the shortcut and the branch."""
+        check_input("GEBlock", x_nchw, self.channels)
         active_nchw: Tensor = rectify(self.norm1(x_nchw))
         shortcut_nchw: Tensor = x_nchw if self.shortcut is None else convolve(self.shortcut, active_nchw)
         excited_nchw: Tensor = self.gather_excite(self._branch(active_nchw))
@@ -100,6 +101,7 @@ class GEBlock(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``gate``, what the branch is multiplied with, ``(N, C', H', W')``."""
+        check_input("GEBlock", x_nchw, self.channels)
         return self.gather_excite.attention(self._branch(rectify(self.norm1(x_nchw))))
 
     def _branch(self, active_nchw: Tensor) -> Tensor:

@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.channel.gsop_channel import GSoPChannel
 from attnzoo_vision.channel.gsop_position import GSoPPosition
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.rectify import rectify, rectify_
 
@@ -56,6 +57,7 @@ class GSoPBlock(nn.Module):
         projection: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("GSoPBlock", 1, channels=channels, hidden_channels=hidden_channels, stride=stride)
         check_at_least("GSoPBlock", 1, attention_channels=attention_channels, attention_stride=attention_stride)
         middle = channels // 4 if hidden_channels is None else hidden_channels
@@ -70,6 +72,15 @@ class GSoPBlock(nn.Module):
         self.channel = GSoPChannel(out, hidden_channels=attention_channels, stride=step) if use_channel else None
         self.position = GSoPPosition(out, hidden_channels=attention_channels) if use_position else None
         self.fusion = _Fusion(out) if attention == "concat" else None
+        self._start()
+
+    def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
+        """Draw the convolutions as the authors' network does: normal, by the number of outputs."""
         for conv in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
@@ -85,6 +96,7 @@ class GSoPBlock(nn.Module):
         return {name: value for part in parts for name, value in part.attention(branch_nchw).items()}
 
     def _branch(self, x_nchw: Tensor) -> Tensor:
+        check_input("GSoPBlock", x_nchw, self.channels)
         branch_nchw: Tensor = self.conv3(rectify(self.conv2(rectify(self.conv1(x_nchw)))))
         return branch_nchw
 

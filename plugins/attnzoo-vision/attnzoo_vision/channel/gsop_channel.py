@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import affine, reset_layers
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.gram import gram
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 from attnzoo_vision.ops.rectify import rectify
@@ -44,6 +44,7 @@ class GSoPChannel(nn.Module):
         self, channels: int, *, hidden_channels: int = 128, stride: int = 1, activation: Activation = "identity"
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("GSoPChannel", 1, channels=channels, hidden_channels=hidden_channels, stride=stride)
         self.activation = get_activation("GSoPChannel", activation)
         self.reduce = nn.Conv2d(channels, hidden_channels, 1, stride)
@@ -51,10 +52,11 @@ class GSoPChannel(nn.Module):
         self.row_norm = BatchNorm1d(hidden_channels)
         self.row_filter = GroupedLinear(hidden_channels**2, 4 * hidden_channels, groups=hidden_channels)
         self.expand = nn.Linear(4 * hidden_channels, channels)
-        self.reset_parameters()
+        init_by_outputs(self.reduce, self.row_filter, self.expand)
 
     def reset_parameters(self) -> None:
-        """Draw the weights as the authors' network does: normal, by the number of outputs."""
+        """Draw the weights as the authors' network does: normal, by the number of outputs; all else as PyTorch's."""
+        reset_layers(self)
         init_by_outputs(self.reduce, self.row_filter, self.expand)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
@@ -66,6 +68,7 @@ class GSoPChannel(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
+        check_input("GSoPChannel", x_nchw, self.channels)
         stride = self.reduce.stride[0]
         taken_nchw = rectify(x_nchw[:, :, ::stride, ::stride])
         weight_dc11, bias_d = affine(self.reduce)

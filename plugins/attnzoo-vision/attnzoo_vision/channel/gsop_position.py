@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.gram import gram
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
@@ -44,6 +45,7 @@ class GSoPPosition(nn.Module):
 
     def __init__(self, channels: int, *, hidden_channels: int = 128, centred: bool = False) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("GSoPPosition", 1, channels=channels, hidden_channels=hidden_channels)
         self.count = hidden_channels if centred else _PLACES
         self.reduce = nn.Conv2d(channels, hidden_channels, 1)
@@ -51,20 +53,23 @@ class GSoPPosition(nn.Module):
         self.row_norm = BatchNorm1d(_PLACES)
         self.row_filter = GroupedLinear(_PLACES**2, 4 * _PLACES, groups=_PLACES)
         self.expand = nn.Linear(4 * _PLACES, _PLACES)
-        self.reset_parameters()
+        init_by_outputs(self.reduce, self.row_filter, self.expand)
 
     def reset_parameters(self) -> None:
-        """Draw the weights as the authors' network does: normal, by the number of outputs."""
+        """Draw the weights as the authors' network does: normal, by the number of outputs; all else as PyTorch's."""
+        reset_layers(self)
         init_by_outputs(self.reduce, self.row_filter, self.expand)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each position scaled by its weight in (0, 1), then rectified."""
+        check_input("GSoPPosition", x_nchw, self.channels)
         height, width = x_nchw.shape[2:]
         weight_n1hw = adaptive_mean(self._grid(x_nchw), height, width)
         return rectify(x_nchw * weight_n1hw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``grid``, the weights of the 8 x 8 positions, ``(N, 1, 8, 8)``."""
+        check_input("GSoPPosition", x_nchw, self.channels)
         return {"grid": self._grid(x_nchw)}
 
     def _grid(self, x_nchw: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -32,12 +32,19 @@ class LCT(nn.Module):
 
     def __init__(self, channels: int, *, groups: int = 16, eps: float = 1e-5) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("LCT", 1, channels=channels)
         check_divides("LCT", "groups", groups, "channels", channels)
         self.groups = groups
         self.eps = eps
-        self.weight = nn.Parameter(torch.zeros(channels))
-        self.bias = nn.Parameter(torch.ones(channels))
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start with every weight at sigmoid(1), whatever the input."""
+        nn.init.zeros_(self.weight)
+        nn.init.ones_(self.bias)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its weight in (0, 1)."""
@@ -48,6 +55,7 @@ class LCT(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
+        check_input("LCT", x_nchw, self.channels)
         # not F.group_norm, which refuses a single value in each group: one sample whose groups are single channels
         normal_nc = torch.group_norm(global_mean(x_nchw), self.groups, self.weight, self.bias, self.eps)
         return normal_nc.sigmoid()[:, :, None, None]

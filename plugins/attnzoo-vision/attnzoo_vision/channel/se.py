@@ -2,9 +2,10 @@
 
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.pooling import global_mean, mean_max
 
 
@@ -52,6 +53,7 @@ class SE(nn.Module):
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("SE", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
         hidden = max(1, channels // reduction) if hidden_channels is None else hidden_channels
         self.max_pool = max_pool
@@ -60,6 +62,10 @@ class SE(nn.Module):
         self.squeeze = nn.Linear(channels, hidden, bias=bias)
         self.norm = BatchNorm1d(hidden) if batch_norm else nn.Identity()
         self.excite = nn.Linear(hidden, channels, bias=bias)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its weight."""
@@ -70,6 +76,7 @@ class SE(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
+        check_input("SE", x_nchw, self.channels)
         pooled_nc = mean_max(x_nchw) if self.max_pool else global_mean(x_nchw)
         hidden_nr = self.activation(self.norm(self.squeeze(pooled_nc)))
         weight_nc: Tensor = self.gate(self.excite(hidden_nr))

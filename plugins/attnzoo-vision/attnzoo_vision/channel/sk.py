@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.activation import Activation, get_fresh_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
-from attnzoo_vision.ops.checks import check_at_least, check_divides, check_odd
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input, check_odd
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.draw import draw_as_caffe
 
@@ -63,6 +63,7 @@ class SK(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("SK", 1, channels=channels, out_channels=out_channels, stride=stride, groups=groups)
         check_at_least("SK", 1, reduction=reduction, hidden_channels=hidden_channels, dilation=dilation)
         out, count = out_channels or channels, len(kernel_size)
@@ -100,6 +101,7 @@ class SK(nn.Module):
         return {"branch": self._weight(self._maps(x_nchw))[:, :, :, None, None]}
 
     def _maps(self, x_nchw: Tensor) -> list[Tensor]:
+        check_input("SK", x_nchw, self.channels)
         count = len(self.branches)
         inputs = x_nchw.chunk(count, dim=1) if self.split_input else (x_nchw,) * count
         return [self.activation(branch(part)) for branch, part in zip(self.branches, inputs, strict=True)]

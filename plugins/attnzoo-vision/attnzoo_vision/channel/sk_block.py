@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.batch_norm import BatchNorm1d
+from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
-from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_divides, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.rectify import rectify, rectify_
 
@@ -49,6 +49,7 @@ class SKBlock(nn.Module):
         projection: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("SKBlock", 1, channels=channels, hidden_channels=hidden_channels, stride=stride)
         check_at_least("SKBlock", 1, groups=groups, reduction=reduction)
         middle = channels // 4 if hidden_channels is None else hidden_channels
@@ -68,6 +69,8 @@ class SKBlock(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, BatchNorm1d | BatchNorm2d):
+                module.reset_parameters()
         for layer in (self.squeeze, self.select):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
@@ -82,6 +85,7 @@ class SKBlock(nn.Module):
         return {"branch": self._weight(self._maps(x_nchw))[:, :, :, None, None]}
 
     def _maps(self, x_nchw: Tensor) -> list[Tensor]:
+        check_input("SKBlock", x_nchw, self.channels)
         reduced_nchw = rectify(self.reduce(x_nchw))
         return [rectify(self.dense(reduced_nchw)), rectify(self.grouped(reduced_nchw))]
 

@@ -2,8 +2,9 @@
 
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
-from attnzoo_vision.ops.checks import check_at_least, check_divides, check_odd
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input, check_odd
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.rectify import rectify
 
@@ -45,6 +46,7 @@ class SKLinear(nn.Module):
         hidden_channels: int | None = None,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("SKLinear", 1, channels=channels, stride=stride, groups=groups)
         check_at_least("SKLinear", 1, reduction=reduction, hidden_channels=hidden_channels)
         for size in kernel_size:
@@ -61,6 +63,10 @@ class SKLinear(nn.Module):
         self.squeeze = nn.Linear(channels, hidden)
         self.select = nn.Linear(hidden, len(kernel_size) * channels)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of the branches, each channel scaled by its weights."""
         maps = self._maps(x_nchw)
@@ -71,6 +77,7 @@ class SKLinear(nn.Module):
         return {"branch": self._weight(self._maps(x_nchw))[:, :, :, None, None]}
 
     def _maps(self, x_nchw: Tensor) -> list[Tensor]:
+        check_input("SKLinear", x_nchw, self.channels)
         return [rectify(branch(x_nchw)) for branch in self.branches]
 
     def _weight(self, maps: list[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.activation import Activation, get_fresh_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.branches import pooled_sum, weighted_sum
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input
 from attnzoo_vision.ops.draw import by_outputs, draw_anew
 from attnzoo_vision.ops.grouped_linear import GroupedLinear
 from attnzoo_vision.ops.joined_norm import conv_and_norm, fresh_norm
@@ -62,6 +62,7 @@ class SplitAttention(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("SplitAttention", 1, channels=channels, out_channels=out_channels, kernel_size=kernel_size)
         check_at_least("SplitAttention", 1, stride=stride, dilation=dilation, groups=groups, radix=radix)
         check_at_least("SplitAttention", 1, hidden_channels=hidden_channels)
@@ -95,6 +96,7 @@ class SplitAttention(nn.Module):
         return {"split": self._weight(self._splits(x_nchw))[:, :, :, None, None]}
 
     def _splits(self, x_nchw: Tensor) -> tuple[Tensor, ...]:
+        check_input("SplitAttention", x_nchw, self.channels)
         return self.activation(conv_and_norm(self.conv, self.conv_norm, x_nchw)).chunk(self.radix, dim=1)
 
     def _weight(self, splits: tuple[Tensor, ...]) -> Tensor:

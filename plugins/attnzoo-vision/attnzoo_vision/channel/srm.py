@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least, check_channels
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.pooling import global_mean, square_sum
 
 
@@ -33,10 +33,17 @@ class SRM(nn.Module):
 
     def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("SRM", 1, channels=channels)
         self.eps = eps
-        self.style_weight = nn.Parameter(torch.zeros(channels, 2))
+        self.style_weight = nn.Parameter(torch.empty(channels, 2))
         self.norm = BatchNorm1d(channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start with every weight at one half, whatever the input."""
+        nn.init.zeros_(self.style_weight)
+        self.norm.reset_parameters()
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled by its weight in (0, 1)."""
@@ -47,11 +54,12 @@ class SRM(nn.Module):
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
-        check_channels("SRM", x_nchw, self.style_weight.shape[0])
+        check_input("SRM", x_nchw, self.channels)
         mean_nc = global_mean(x_nchw)
         # var() costs 25 to 180 reads of the map on a CPU, a difference and a sum of squares 4 to 25
         squares_nc = square_sum(x_nchw - mean_nc[:, :, None, None])
-        freedom = torch.sym_max(x_nchw.shape[2] * x_nchw.shape[3] - 1, 1)
+        pixels = x_nchw.shape[2] * x_nchw.shape[3]
+        freedom = pixels - 1 + 1 // pixels  # 1 for a single pixel, without a branch that tracing would fix
         deviation_nc = (squares_nc / freedom + self.eps).sqrt().to(mean_nc.dtype)
         style_nc = mean_nc * self.style_weight[:, 0] + deviation_nc * self.style_weight[:, 1]
         weight_nc: Tensor = self.norm(style_nc).sigmoid()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice, check_input
 from attnzoo_vision.ops.compiling import kept_sigmoid, runs_plainly
 from attnzoo_vision.ops.convolution import convolve_through
 from attnzoo_vision.ops.draw import by_outputs, draw_anew
@@ -55,6 +55,7 @@ class BAM(nn.Module):
         final_norm: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("BAM", 1, channels=channels, reduction=reduction, dilation=dilation)
         check_at_least("BAM", 0, num_layers=num_layers, num_dilated=num_dilated)
         check_at_most("BAM", "reduction", reduction, "channels", channels)
@@ -74,6 +75,7 @@ class BAM(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the answers to be combined: ``channel``, ``(N, C, 1, 1)``, and ``spatial``, ``(N, 1, H, W)``."""
+        check_input("BAM", x_nchw, self.channels)
         return {
             "channel": self.channel(global_mean(x_nchw))[:, :, None, None],
             "spatial": convolve_through(self.spatial, x_nchw),
@@ -81,6 +83,7 @@ class BAM(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus its product with the weights."""
+        check_input("BAM", x_nchw, self.channels)
         channel_nc, spatial_n1hw = self.channel(global_mean(x_nchw)), convolve_through(self.spatial, x_nchw)
         x_nhwc = channels_last_view(x_nchw)
         if x_nhwc is None:

@@ -10,7 +10,7 @@ from attnzoo.layers import affine
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_odd
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_input, check_odd
 from attnzoo_vision.ops.plane_conv import convolve_to_plane
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -69,6 +69,7 @@ class CBAM(nn.Module):
         spatial_bias: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("CBAM", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
         if hidden_channels is None:
             check_at_most("CBAM", "reduction", reduction, "channels", channels)
@@ -125,6 +126,7 @@ class CBAM(nn.Module):
         return scaled_nchw.mul_(weight_n1hw)
 
     def _channel_weight(self, x_nchw: Tensor) -> Tensor:
+        check_input("CBAM", x_nchw, self.channels)
         pooled_pnc = torch.stack([_pool(x_nchw, kind) for kind in self.pools])
         hidden_nr = self.activation(self.squeeze(pooled_pnc)).sum(0)
         # the second layer is linear, so the poolings are added before it, and its bias counts once for each

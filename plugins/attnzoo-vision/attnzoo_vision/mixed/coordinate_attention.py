@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.draw import by_outputs, draw_anew
 from attnzoo_vision.ops.strips import join_strips, pool_strips, project_strip, scale_by_strips, strip_maps
 
@@ -53,6 +53,7 @@ class CoordinateAttention(nn.Module):
         shortcut: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = channels
         sizes = {"channels": channels, "reduction": reduction, "hidden_channels": hidden_channels}
         check_at_least("CoordinateAttention", 1, **sizes)
         hidden = max(8, channels // reduction) if hidden_channels is None else hidden_channels
@@ -79,6 +80,7 @@ class CoordinateAttention(nn.Module):
         return y_nchw + x_nchw if self.shortcut else y_nchw
 
     def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        check_input("CoordinateAttention", x_nchw, self.channels)
         rows_nch, columns_ncw = pool_strips(x_nchw)
         hidden_nrl = project_strip(self.squeeze, join_strips(rows_nch, columns_ncw))
         if self.norm is not None:

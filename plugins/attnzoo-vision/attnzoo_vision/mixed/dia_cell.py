@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_probability
+from attnzoo.layers import reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_input, check_probability
 
 
 class DIACell(nn.Module):
@@ -41,6 +42,7 @@ class DIACell(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        self.channels = channels
         sizes = {"channels": channels, "hidden_channels": hidden_channels, "reduction": reduction}
         check_at_least("DIACell", 1, **sizes, num_layers=num_layers)
         check_probability("DIACell", dropout=dropout)
@@ -55,10 +57,15 @@ class DIACell(nn.Module):
             self.from_hidden.append(nn.Linear(width, 4 * width))
         self.dropout = nn.Dropout(dropout)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(
         self, x_nc: Tensor, hidden_knd: Tensor | None = None, cell_knd: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the next hidden state, whose last layer are the weights in (0, 1), and the next cell state."""
+        check_input("DIACell", x_nc, self.channels, "NC")
         if hidden_knd is None:
             hidden_knd = self._zeros(x_nc)
         if cell_knd is None:

@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.mixed.dia_cell import DIACell
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_multiple
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_input, check_multiple
 from attnzoo_vision.ops.convolution import convolve_through
+from attnzoo_vision.ops.draw import by_outputs, draw_anew
 from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.rectify import rectify_
@@ -48,6 +50,7 @@ class DIAStage(nn.Module):
         reduction: int = 4,
     ) -> None:
         super().__init__()
+        self.channels = channels
         sizes = {"channels": channels, "out_channels": out_channels, "stride": stride, "reduction": reduction}
         check_at_least("DIAStage", 1, **sizes, num_blocks=num_blocks)
         out_channels = channels if out_channels is None else out_channels
@@ -58,12 +61,18 @@ class DIAStage(nn.Module):
         self.blocks = nn.ModuleList([first, *rest])
         self.cell = DIACell(out_channels, reduction=reduction)
 
+    def reset_parameters(self) -> None:
+        """Give every block, and the cell, its start anew."""
+        reset_layers(self)
+
     def attention(self, x_nihw: Tensor) -> dict[str, Tensor]:
         """Return the channel weights of every block, ``channel``: ``(B, N, O, 1, 1)``."""
+        check_input("DIAStage", x_nihw, self.channels)
         return {"channel": torch.stack(self._run(x_nihw)[1])}
 
     def forward(self, x_nihw: Tensor) -> Tensor:
         """Return the output of the last block."""
+        check_input("DIAStage", x_nihw, self.channels)
         return self._run(x_nihw)[0]
 
     def _run(self, x_nchw: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -94,13 +103,11 @@ class _Bottleneck(nn.Module):
         if stride != 1 or channels != out_channels:
             projection = nn.Conv2d(channels, out_channels, 1, stride=stride, bias=False)
             self.shortcut = nn.Sequential(projection, BatchNorm2d(out_channels))
-        self._start()
+        self.reset_parameters()
 
-    def _start(self) -> None:
+    def reset_parameters(self) -> None:
         """Draw the convolutions as the authors' network does."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_anew(self, conv=by_outputs, linear=None, zero_biases=True)
 
     def forward(self, x_nihw: Tensor) -> tuple[Tensor, Tensor]:
         """Return the branch and the shortcut, both ``(N, O, H, W)``."""

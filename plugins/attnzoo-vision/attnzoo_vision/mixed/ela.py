@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_divides, check_odd
+from attnzoo.layers import reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input, check_odd
 from attnzoo_vision.ops.convolution import convolve
-from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips, strip_maps
+from attnzoo_vision.ops.group_norm import GroupNorm
+from attnzoo_vision.ops.strips import pool_strips, scale_by_strips, strip_maps
 
 
 class ELA(nn.Module):
@@ -37,13 +39,18 @@ class ELA(nn.Module):
         self, channels: int, *, kernel_size: int = 7, groups: int | None = None, norm_groups: int = 16
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("ELA", 1, channels=channels)
         groups = channels if groups is None else groups
         check_odd("ELA", kernel_size=kernel_size)
         check_divides("ELA", "groups", groups, "channels", channels)
         check_divides("ELA", "norm_groups", norm_groups, "channels", channels)
         self.conv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=groups, bias=False)
-        self.norm = nn.GroupNorm(norm_groups, channels)
+        self.norm = GroupNorm(norm_groups, channels)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``height``, ``(N, C, H, 1)``, and ``width``, ``(N, C, 1, W)``."""
@@ -54,8 +61,9 @@ class ELA(nn.Module):
         return scale_by_strips(x_nchw, *self._weights(x_nchw))
 
     def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        check_input("ELA", x_nchw, self.channels)
         rows_nch, columns_ncw = pool_strips(x_nchw)
         return self._weight(rows_nch), self._weight(columns_ncw)
 
     def _weight(self, x_ncl: Tensor) -> Tensor:
-        return torch.sigmoid(normalize_strip(self.norm, convolve(self.conv, x_ncl)))
+        return torch.sigmoid(self.norm(convolve(self.conv, x_ncl)))

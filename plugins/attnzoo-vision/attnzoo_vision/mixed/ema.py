@@ -4,12 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import affine, reset_layers
 from attnzoo_vision.ops.axis_pooling import mean_over
 from attnzoo_vision.ops.channel_groups import scale_groups
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input
 from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.convolution import convolve_by
+from attnzoo_vision.ops.group_norm import GroupNorm
+from attnzoo_vision.ops.joined_norm import is_plain_instance_norm
 from attnzoo_vision.ops.pooling import widen
 from attnzoo_vision.ops.strips import pool_strips, project_strip
 
@@ -40,26 +42,36 @@ class EMA(nn.Module):
 
     def __init__(self, channels: int, *, groups: int = 32) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("EMA", 1, channels=channels, groups=groups)
         check_divides("EMA", "groups", groups, "channels", channels)
         width = channels // groups
         self.groups = groups
         self.strip = nn.Linear(width, width)
-        self.norm = nn.GroupNorm(width, width)
+        self.norm = GroupNorm(width, width)
         self.local = nn.Conv2d(width, width, 3, padding=1)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weight of every pixel in every group, ``group``: ``(N, G, H, W)``."""
+        check_input("EMA", x_nchw, self.channels)
         n, c, h, w = x_nchw.shape
         x_nchw = x_nchw if x_nchw.is_contiguous() else settled(x_nchw)
         u_mdhw = x_nchw.view(n * self.groups, c // self.groups, h, w)  # m: samples and groups
         rows_mdh, columns_mdw = pool_strips(u_mdhw)
         strips_mdl = torch.sigmoid(project_strip(self.strip, torch.cat([rows_mdh, columns_mdw], dim=2)))
         height_mdh, width_mdw = torch.split(strips_mdl, [h, w], dim=2)
-        local = affine(self.local)
+        local = affine(self.local, same=True)
         local_share_md = torch.softmax(self._local_mean(u_mdhw, columns_mdw, *local), dim=1)
-        logits_m1hw = self._strip_answer(u_mdhw * height_mdh[:, :, :, None] * width_mdw[:, :, None, :], local_share_md)
-        return {"group": torch.sigmoid(logits_m1hw + self._local_answer(u_mdhw, *local)).view(n, self.groups, h, w)}
+        gated_mdhw = u_mdhw * height_mdh[:, :, :, None] * width_mdw[:, :, None, :]
+        if is_plain_instance_norm(self.norm):
+            logits_m1hw = self._strip_answer(gated_mdhw, local_share_md) + self._local_answer(u_mdhw, *local)
+        else:
+            logits_m1hw = _answers(self.norm(gated_mdhw), convolve_by(u_mdhw, *local), local_share_md)
+        return {"group": torch.sigmoid(logits_m1hw).view(n, self.groups, h, w)}
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each pixel of each group scaled by its weight."""
@@ -93,3 +105,14 @@ class EMA(nn.Module):
         scale_m1d = (share_md * self.norm.weight * inverse_md).unsqueeze(1)
         offset_m11 = F.linear(share_md, self.norm.bias.unsqueeze(0)).unsqueeze(2)
         return torch.baddbmm(offset_m11, scale_m1d, centred_mdl).view(m, 1, h, w)
+
+
+def _answers(strip_mdhw: Tensor, local_mdhw: Tensor, local_share_md: Tensor) -> Tensor:
+    """Return ``softmax_c(mean_hw(a)) . b + softmax_c(mean_hw(b)) . a`` with the second softmax given, ``(M, 1, H, W)``.
+
+    Unlike in `EMA._local_answer` nothing is known of the means of ``a``.
+    """
+    strip_share_md = torch.softmax(mean_over(strip_mdhw, (2, 3)), dim=1)
+    shares_m1e = torch.cat([strip_share_md, local_share_md], dim=1).unsqueeze(1)
+    both_mel = torch.cat([local_mdhw, strip_mdhw], dim=1).flatten(2)
+    return torch.unflatten(torch.bmm(shares_m1e, both_mel), 2, strip_mdhw.shape[2:])

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import affine, reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_divides, check_odd
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_divides, check_input, check_odd
 from attnzoo_vision.ops.convolution import convolve_by, convolve_through
 from attnzoo_vision.ops.rectify import rectify
 
@@ -51,6 +51,7 @@ class GAM(nn.Module):
         shuffle_groups: int = 1,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("GAM", 1, channels=channels, reduction=reduction)
         check_at_most("GAM", "reduction", reduction, "channels", channels)
         hidden = channels // reduction
@@ -70,6 +71,10 @@ class GAM(nn.Module):
             BatchNorm2d(channels),
         )
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``channel`` and ``spatial``, both ``(N, C, H, W)``."""
         channel_nchw = self._channel_weight(x_nchw)
@@ -81,6 +86,7 @@ class GAM(nn.Module):
         return scaled_nchw * self._spatial_weight(scaled_nchw)
 
     def _channel_weight(self, x_nchw: Tensor) -> Tensor:
+        check_input("GAM", x_nchw, self.channels)
         hidden_nrhw = rectify(_at_each_pixel(self.squeeze, x_nchw))
         logits_nchw = _at_each_pixel(self.excite, hidden_nrhw)
         return torch.sigmoid(logits_nchw) if self.channel_sigmoid else logits_nchw

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.axis_pooling import max_over_channels, max_over_pixels, mean_over
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_odd
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_input, check_odd
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -52,6 +53,7 @@ class LightCBAM(nn.Module):
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("LightCBAM", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
         if hidden_channels is None:
             check_at_most("LightCBAM", "reduction", reduction, "channels", channels)
@@ -62,6 +64,10 @@ class LightCBAM(nn.Module):
         self.excite = nn.Linear(hidden, channels, bias=bias)
         self.spatial = nn.Conv2d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = BatchNorm2d(1, momentum=momentum)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``channel``, ``(N, C, 1, 1)``, and ``spatial``, ``(N, 1, H, W)``."""
@@ -77,6 +83,7 @@ class LightCBAM(nn.Module):
         return scaled_nchw.mul_(weight_n1hw)
 
     def _channel_weight(self, x_nchw: Tensor) -> Tensor:
+        check_input("LightCBAM", x_nchw, self.channels)
         hidden_nr = self.activation(self.squeeze(0.5 * (global_mean(x_nchw) + max_over_pixels(x_nchw))))
         return torch.sigmoid(self.excite(hidden_nr))[:, :, None, None]
 

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
-from attnzoo_vision.ops.channel_window import adaptive_kernel_size, filter_channels
-from attnzoo_vision.ops.checks import check_at_least, check_odd
+from attnzoo_vision.ops.channel_window import adaptive_kernel_size, filter_by
+from attnzoo_vision.ops.checks import check_at_least, check_input, check_odd
 
 _LARGE = 8  # pixels for each region from which products are the quicker way to spread the weights
 
@@ -41,6 +41,7 @@ class MLCA(nn.Module):
         self, channels: int, *, local_size: int = 5, local_weight: float = 0.5, kernel_size: int | None = None
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("MLCA", 1, channels=channels, local_size=local_size)
         taps = adaptive_kernel_size(channels) if kernel_size is None else kernel_size
         check_odd("MLCA", kernel_size=taps)
@@ -49,18 +50,24 @@ class MLCA(nn.Module):
         self.whole = nn.Conv1d(1, 1, taps, padding=taps // 2, bias=False)
         self.local = nn.Conv1d(1, 1, taps, padding=taps // 2, bias=False)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``whole``, ``(N, C, 1, 1)``, and ``local``, ``(N, C, S, S)`` with S = ``local_size``."""
+        check_input("MLCA", x_nchw, self.channels)
         n, c = x_nchw.shape[:2]
         regions_ncss = adaptive_mean(x_nchw, self.local_size, self.local_size)
         sequence_nl = regions_ncss.flatten(2).transpose(1, 2).flatten(1)
-        local_nsc = _filter(sequence_nl, self.local).unflatten(1, (-1, c))
+        local_nsc = filter_by(self.local, sequence_nl).unflatten(1, (-1, c))
         local_ncss = local_nsc.transpose(1, 2).reshape(n, c, self.local_size, self.local_size)
-        whole_nc = _filter(regions_ncss.mean((2, 3)), self.whole)
+        whole_nc = filter_by(self.whole, regions_ncss.mean((2, 3)))
         return {"whole": torch.sigmoid(whole_nc)[:, :, None, None], "local": torch.sigmoid(local_ncss)}
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each channel scaled region by region."""
+        check_input("MLCA", x_nchw, self.channels)
         h, w = x_nchw.shape[2:]
         weights = self.attention(x_nchw)
         mixed_ncss = torch.lerp(weights["whole"].expand_as(weights["local"]), weights["local"], self.local_weight)
@@ -75,8 +82,3 @@ def _spread(mixed_ncss: Tensor, height: int, width: int) -> Tensor:
     eye_ss = torch.eye(mixed_ncss.shape[2], dtype=mixed_ncss.dtype, device=mixed_ncss.device)
     share_sh, share_sw = F.adaptive_avg_pool1d(eye_ss, height), F.adaptive_avg_pool1d(eye_ss, width)
     return torch.matmul(share_sh.t(), torch.matmul(mixed_ncss, share_sw))
-
-
-def _filter(x_nl: Tensor, layer: nn.Conv1d) -> Tensor:
-    """Return the convolution of each row, as products of its windows, which small convolutions are slower than."""
-    return filter_channels(x_nl, affine(layer).weight.flatten())

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.batch_norm import with_right_gradient
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.joined_norm import is_plain_norm
 
@@ -34,8 +35,13 @@ class NAM(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("NAM", 1, channels=channels)
         self.norm = nn.BatchNorm2d(channels)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weight of every element, ``element``: ``(N, C, H, W)``.
@@ -51,6 +57,7 @@ class NAM(nn.Module):
         return x_nchw * weight_nchw if torch.is_grad_enabled() else weight_nchw.mul_(x_nchw)
 
     def _weight(self, x_nchw: Tensor, *, update: bool) -> Tensor:
+        check_input("NAM", x_nchw, self.channels)
         norm = self.norm
         if norm.weight is None:
             message = "NAM: norm.weight is None, expected the scales that the weights come from; use affine=True"

@@ -5,8 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.convolution import convolve, convolve_through
 from attnzoo_vision.ops.joined_norm import conv_and_norm, fresh_norm
 from attnzoo_vision.ops.rectify import rectify_
@@ -48,6 +49,7 @@ class ResidualAttention(nn.Module):
         self, channels: int, *, depth: int = 3, extra_skips: bool = False, pool_padding: Literal[0, 1] = 1
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("ResidualAttention", 4, channels=channels)
         if depth < 0:
             message = f"ResidualAttention: depth={depth} is negative; the authors use 3, 2 and 1"
@@ -65,13 +67,19 @@ class ResidualAttention(nn.Module):
         self.mask = nn.Sequential(*_preactivated(channels), *_preactivated(channels))
         self.last = _Unit(channels)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weight of every element of the trunk, ``mask``: ``(N, C, H, W)``."""
+        check_input("ResidualAttention", x_nchw, self.channels)
         first_nchw = self.first(x_nchw)
         return {"mask": self._mask(first_nchw, self.trunk(first_nchw))}
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the last unit of the trunk plus its product with the mask."""
+        check_input("ResidualAttention", x_nchw, self.channels)
         first_nchw = self.first(x_nchw)
         trunk_nchw = self.trunk(first_nchw)
         y_nchw: Tensor = self.last(torch.addcmul(trunk_nchw, trunk_nchw, self._mask(first_nchw, trunk_nchw)))
@@ -95,8 +103,8 @@ class ResidualAttention(nn.Module):
     def _halved(self, x_nchw: Tensor) -> Tensor:
         if self.pool_padding:
             return max_pool2d(x_nchw, 3, stride=2, padding=1)
-        # a window is no larger than the map, since torch finds no place for one of three pixels on a side of one
-        window = [min(3, size) for size in x_nchw.shape[2:]]
+        # torch finds no place for a window of three pixels on a side of one; sides from two on have one
+        window = [3 if size > 1 else 1 for size in x_nchw.shape[2:]]
         return max_pool2d(x_nchw, window, stride=2, ceil_mode=True)
 
 

@@ -5,7 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice
+from attnzoo.layers import reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice, check_input
 from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pooling import global_mean
@@ -39,6 +40,7 @@ class SCSE(nn.Module):
         self, channels: int, *, reduction: int = 2, combine: Literal["max", "sum", "product", "concat"] = "max"
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("SCSE", 1, channels=channels, reduction=reduction)
         check_at_most("SCSE", "reduction", reduction, "channels", channels)
         hidden = channels // reduction
@@ -48,8 +50,13 @@ class SCSE(nn.Module):
         self.excite = nn.Linear(hidden, channels)
         self.spatial = nn.Conv2d(channels, 1, 1)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``channel``, ``(N, C, 1, 1)``, and ``spatial``, ``(N, 1, H, W)``."""
+        check_input("SCSE", x_nchw, self.channels)
         hidden_nr = torch.relu(self.squeeze(global_mean(x_nchw)))
         channel_nc11 = torch.sigmoid(self.excite(hidden_nr))[:, :, None, None]
         return {"channel": channel_nc11, "spatial": torch.sigmoid(convolve(self.spatial, x_nchw))}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.channel_groups import scale_groups
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input
 from attnzoo_vision.ops.layout import channels_last_view
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.vector_product import vector_product
@@ -49,6 +49,7 @@ class SGE(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weight of every pixel in every group, ``group``: ``(N, G, H, W)``."""
+        check_input("SGE", x_nchw)
         n, c, h, w = x_nchw.shape
         check_divides("SGE", "groups", self.groups, "channels", c)
         likeness_ngl = self._likeness(x_nchw)

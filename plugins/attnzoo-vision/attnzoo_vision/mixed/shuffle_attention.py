@@ -4,8 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.axis_pooling import mean_over
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input
 from attnzoo_vision.ops.compiling import may_specialise, runs_plainly
+from attnzoo_vision.ops.group_norm import GroupNorm
+from attnzoo_vision.ops.joined_norm import is_plain_instance_norm
 from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
 from attnzoo_vision.ops.shuffled_gates import shuffled_gates
 
@@ -34,6 +36,7 @@ class ShuffleAttention(nn.Module):
 
     def __init__(self, channels: int, *, groups: int = 64) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("ShuffleAttention", 1, channels=channels, groups=groups)
         check_divides("ShuffleAttention", "groups", groups, "channels", channels, factor=2)
         half = channels // (2 * groups)
@@ -42,7 +45,7 @@ class ShuffleAttention(nn.Module):
         self.channel_bias = nn.Parameter(torch.empty(half))
         self.pixel_weight = nn.Parameter(torch.empty(half))
         self.pixel_bias = nn.Parameter(torch.empty(half))
-        self.norm = nn.GroupNorm(half, half)
+        self.norm = GroupNorm(half, half)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -51,17 +54,20 @@ class ShuffleAttention(nn.Module):
         nn.init.ones_(self.channel_bias)
         nn.init.zeros_(self.pixel_weight)
         nn.init.ones_(self.pixel_bias)
+        self.norm.reset_parameters()
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``channel`` (N, G, K, 1, 1) and ``pixel`` (N, G, K, H, W) for the K channels of each half group."""
+        check_input("ShuffleAttention", x_nchw, self.channels)
         first, second = self._halves(x_nchw)
         return {"channel": self._channel_gate(first), "pixel": self._pixel_gate(second)}
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the weighted channels of ``x_nchw``, shuffled."""
+        check_input("ShuffleAttention", x_nchw, self.channels)
         if not is_channels_last(x_nchw):
             return self._shuffled(x_nchw)
-        own = may_specialise(x_nchw) and not torch.is_autocast_enabled("cpu")
+        own = may_specialise(x_nchw) and not torch.is_autocast_enabled("cpu") and is_plain_instance_norm(self.norm)
         if own and x_nchw.device.type == "cpu" and x_nchw.dtype in (torch.float32, torch.float64):
             affine = (self.channel_weight, self.channel_bias, *self._pixel_affine())
             return shuffled_gates(x_nchw, affine, self.groups, self.norm.eps)
@@ -90,10 +96,14 @@ class ShuffleAttention(nn.Module):
         return torch.sigmoid(logits_ngk)[..., None, None]
 
     def _pixel_gate(self, x_ngkhw: Tensor) -> Tensor:
-        """Return the weights of the pixels; the affine part of the norm and the one after it are one."""
-        slope_k, offset_k = self._pixel_affine()
+        """Return the weights of the pixels; the affine part of the norm, unless it is called, and the next are one."""
         n, g, k, h, w = x_ngkhw.shape
-        logits_mkhw = torch.group_norm(x_ngkhw.reshape(n * g, k, h, w), k, slope_k, offset_k, self.norm.eps)
+        x_mkhw = x_ngkhw.reshape(n * g, k, h, w)
+        if is_plain_instance_norm(self.norm):
+            logits_mkhw = torch.group_norm(x_mkhw, k, *self._pixel_affine(), self.norm.eps)
+        else:
+            slope_k11, offset_k11 = self.pixel_weight[:, None, None], self.pixel_bias[:, None, None]
+            logits_mkhw = self.norm(x_mkhw) * slope_k11 + offset_k11
         return torch.sigmoid(logits_mkhw).view(n, g, k, h, w)
 
     def _pixel_affine(self) -> tuple[Tensor, Tensor]:

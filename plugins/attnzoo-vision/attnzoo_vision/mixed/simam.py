@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_input
 from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
 from attnzoo_vision.ops.layout import in_layout_of, is_channels_last
@@ -49,10 +50,12 @@ class SimAM(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weight of every element, ``element``: ``(N, C, H, W)`` in (0.62, 1)."""
+        check_input("SimAM", x_nchw)
         return {"element": _element_weight(x_nchw, self.e_lambda)}
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each element scaled by its weight."""
+        check_input("SimAM", x_nchw)
         if not runs_plainly() or x_nchw.device.type != "cpu" or x_nchw.dtype not in _PIECEWISE:
             return _weigh(x_nchw, self.e_lambda)
         if torch.is_grad_enabled() and x_nchw.requires_grad:

@@ -5,11 +5,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_odd
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input, check_odd
 from attnzoo_vision.ops.convolution import convolve
-from attnzoo_vision.ops.strips import normalize_strip, pool_strips, scale_by_strips, strip_maps
+from attnzoo_vision.ops.group_norm import GroupNorm
+from attnzoo_vision.ops.strips import pool_strips, scale_by_strips, strip_maps
 
 
 class SplitELA(nn.Module):
@@ -51,6 +53,7 @@ class SplitELA(nn.Module):
         shortcut: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("SplitELA", 1, channels=channels)
         check_odd("SplitELA", kernel_size=kernel_size)
         check_choice("SplitELA", "norm", norm, ("group", "batch", "none"))
@@ -59,6 +62,10 @@ class SplitELA(nn.Module):
         self.shortcut = shortcut
         self.height = _Strip(channels, kernel_size, bias, norm, function)
         self.width = _Strip(channels, kernel_size, bias, norm, function)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weights ``height``, ``(N, C, H, 1)``, and ``width``, ``(N, C, 1, W)``."""
@@ -70,6 +77,7 @@ class SplitELA(nn.Module):
         return y_nchw + x_nchw if self.shortcut else y_nchw
 
     def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        check_input("SplitELA", x_nchw, self.channels)
         rows_nch, columns_ncw = pool_strips(x_nchw)
         return self.gate(self.height(rows_nch)), self.gate(self.width(columns_ncw))
 
@@ -81,15 +89,13 @@ class _Strip(nn.Module):
         super().__init__()
         self.activation = activation
         self.conv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=bias)
-        self.norm: nn.GroupNorm | BatchNorm1d | None = None
+        self.norm: GroupNorm | BatchNorm1d | None = None
         if norm != "none":
-            self.norm = nn.GroupNorm(1, channels) if norm == "group" else BatchNorm1d(channels)
+            self.norm = GroupNorm(1, channels) if norm == "group" else BatchNorm1d(channels)
 
     def forward(self, x_ncl: Tensor) -> Tensor:
         """Return the logits of a row or column, up to the gate."""
         y_ncl = convolve(self.conv, x_ncl)
-        if isinstance(self.norm, nn.GroupNorm):
-            y_ncl = normalize_strip(self.norm, y_ncl)
-        elif self.norm is not None:
+        if self.norm is not None:
             y_ncl = self.norm(y_ncl)
         return self.activation(y_ncl)

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
 from attnzoo_vision.ops.axis_pooling import (
     max_over_channels,
     max_over_height,
@@ -13,10 +12,10 @@ from attnzoo_vision.ops.axis_pooling import (
     mean_over_width,
 )
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_odd
+from attnzoo_vision.ops.checks import check_input, check_odd
 from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.layout import channels_last_view
-from attnzoo_vision.ops.plane_conv import convolve_to_plane
+from attnzoo_vision.ops.plane_conv import call_to_plane
 
 
 class TripletAttention(nn.Module):
@@ -63,12 +62,14 @@ class TripletAttention(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``channel_width`` (N, C, 1, W), ``height_channel`` (N, C, H, 1) and ``height_width`` (N, 1, H, W)."""
+        check_input("TripletAttention", x_nchw)
         gates = self._gates(x_nchw)
         maps = {"channel_width": gates[0].transpose(1, 2), "height_channel": gates[1].permute(0, 3, 2, 1)}
         return {**maps, "height_width": gates[2]} if len(gates) == 3 else maps
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw``, each element scaled by the mean of its gates."""
+        check_input("TripletAttention", x_nchw)
         share = 1 / (2 if self.height_width is None else 3)
         cw_n1cw, hc_n1hc, *rest = (gate * share for gate in self._gates(x_nchw))
         x_nhwc = channels_last_view(x_nchw)
@@ -98,7 +99,7 @@ class _PlaneGate(nn.Module):
     def forward(self, max_nab: Tensor, mean_nab: Tensor) -> Tensor:
         """Return the weights of a plane, ``(N, 1, A, B)``, from its maxima and means."""
         pooled_n2ab = torch.stack([max_nab, mean_nab], dim=1)
-        return torch.sigmoid(self.norm(convolve_to_plane(pooled_n2ab, affine(self.conv).weight)))
+        return torch.sigmoid(self.norm(call_to_plane(self.conv, pooled_n2ab)))
 
 
 def _scaled(x: Tensor, column: Tensor, row: Tensor, rest: list[Tensor]) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from attnzoo_vision.ops.compiling import runs_plainly
+from attnzoo_vision.ops.layout import channels_last_view
 from attnzoo_vision.ops.pooling import global_mean
 
 
@@ -24,11 +25,20 @@ def weighted_sum(branches: Sequence[Tensor], weight_nbc: Tensor) -> Tensor:
     weights = [weight_nbc[:, index, :, None, None] for index in range(len(branches))]
     plain = not runs_plainly() or any(t.requires_grad for t in (*branches, weight_nbc))
     if plain or any(t.dtype != weight_nbc.dtype for t in branches):
-        total = branches[0] * weights[0]
-        for branch, weight in zip(branches[1:], weights[1:], strict=True):
-            total = total + branch * weight
-        return total
+        return _sum_of_products(branches, weight_nbc)
     total = branches[0].mul_(weights[0])
     for branch, weight in zip(branches[1:], weights[1:], strict=True):
         total.add_(branch.mul_(weight))
     return total
+
+
+def _sum_of_products(branches: Sequence[Tensor], weight_nbc: Tensor) -> Tensor:
+    """Return the weighted sum; of channels-last views, whose gradients a compiler would write contiguous."""
+    views = [view for branch in branches if (view := channels_last_view(branch)) is not None]
+    channels_last = len(views) == len(branches)
+    maps = views if channels_last else branches
+    weight = weight_nbc[:, :, None, None, :] if channels_last else weight_nbc[..., None, None]
+    total = maps[0] * weight[:, 0]
+    for index in range(1, len(maps)):
+        total = total + maps[index] * weight[:, index]
+    return total.permute(0, 3, 1, 2) if channels_last else total

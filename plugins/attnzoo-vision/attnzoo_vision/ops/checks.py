@@ -1,8 +1,10 @@
-"""Checks of constructor arguments, so that every block refuses them in the same words."""
+"""Checks of constructor arguments and of inputs, so that every block refuses them in the same words."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
+
+MAP_AXES = {3: "NCL", 4: "NCHW", 5: "NCTHW"}  # by their number, for blocks that take maps of any
 
 
 def check_at_least(block: str, minimum: float, **values: float | Sequence[float] | None) -> None:
@@ -75,12 +77,30 @@ def check_probability(block: str, **values: float) -> None:
             raise ValueError(message)
 
 
-def check_channels(block: str, x: Tensor, channels: int) -> None:
-    """Raise ValueError if the second axis of ``x`` has not ``channels`` numbers, where broadcasting would hide it."""
-    if x.shape[1] != channels:
-        found = x.shape[1]
-        message = f"{block}: input has {found} channels, expected channels={channels}; build it with channels={found}"
-        raise ValueError(message)
+def check_input(
+    block: str,
+    x: Tensor,
+    channels: int | None = None,
+    axes: str = "NCHW",
+    *,
+    name: str = "input",
+    argument: str = "channels",
+) -> None:
+    """Raise ValueError unless ``x`` has these axes, and along ``C`` as many numbers as ``channels``; None admits any.
+
+    ``argument`` is the constructor's that the number comes from; a fixed one has none.
+    """
+    if x.dim() == len(axes):
+        # a trace has tensors for sizes, and would warn of a comparison
+        if channels is None or isinstance(found := x.shape[axes.index("C")], Tensor) or found == channels:
+            return
+        wrong = f"{found} channels, expected {argument}{'=' if argument else ''}{channels}"
+        advice = f" or build it with {argument}={found}" if argument else ""
+    else:
+        wrong, advice = f"{x.dim()} axes, expected {len(axes)}", ""
+    shape = ", ".join(axis if axis != "C" or channels is None else str(channels) for axis in axes)
+    message = f"{block}: {name} of shape {tuple(x.shape)} has {wrong}; give ({shape}){advice}"
+    raise ValueError(message)
 
 
 def _nearest_divisors(value: int, total: int) -> str:

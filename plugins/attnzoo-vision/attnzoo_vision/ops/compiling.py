@@ -21,11 +21,15 @@ def compiled_for_cpu(x: Tensor) -> bool:
 
 
 def runs_plainly() -> bool:
-    """Say whether the code runs as it stands: not compiled, exported, transformed or differentiated forward.
+    """Say whether the code runs as it stands: not compiled, exported, traced, transformed or differentiated forward.
 
     Only then may a function have a gradient of its own, or write over tensors.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+    ):
         return False
     return forward_ad._current_level < 0
 

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import is_hooked, is_plain
+from attnzoo.layers import is_hooked, is_plain, keeps_size
 from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly
 from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.tokens import as_tokens, project_back
@@ -38,9 +38,12 @@ def convolve(layer: nn.Module, x: Tensor) -> Tensor:
 
 def is_untouched(layer: nn.Module) -> TypeGuard[Convolution]:
     """Say whether the weights of a convolution tell all: it is torch's own, pads by zeros, and nothing hooks to it."""
-    if not (isinstance(layer, Convolution) and is_plain(layer)):
-        return False
-    return layer.padding_mode == "zeros" and not any(layer.output_padding)
+    return isinstance(layer, Convolution) and is_plain(layer) and not any(layer.output_padding)
+
+
+def is_same(layer: nn.Module) -> TypeGuard[Convolution]:
+    """Say whether a convolution is untouched, and its result has the sizes of what it is given."""
+    return is_plain(layer) and type(layer) is not nn.Linear and keeps_size(layer)
 
 
 def _makes_plane(layer: Convolution) -> bool:

@@ -172,6 +172,15 @@ def _window_products(x_nchw: Tensor) -> Tensor:
     return torch.unflatten(means_nck, 2, (3, 3))
 
 
+def window_shares(x_nchw: Tensor) -> Tensor:
+    """Return the :func:`window_means` of a map of ones in the sizes of ``x_nchw``, ``(3, 3)``."""
+    height, width = x_nchw.shape[2:]
+    share_kk = x_nchw.new_ones(3, 3)  # a tensor made of the numbers would be a constant of an exported graph
+    share_kk[::2].mul_(1 - 1 / height)
+    share_kk[:, ::2].mul_(1 - 1 / width)
+    return share_kk
+
+
 def _windows(x_nchw: Tensor, mean_nch: Tensor) -> Tensor:
     first_nch, last_nch = x_nchw[..., 0] / x_nchw.shape[3], x_nchw[..., -1] / x_nchw.shape[3]
     return torch.stack((mean_nch - last_nch, mean_nch, mean_nch - first_nch), dim=-1)

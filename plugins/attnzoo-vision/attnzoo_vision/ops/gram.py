@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from attnzoo_vision.ops.compiling import may_specialise
+from attnzoo_vision.ops.float16 import in_float32
 from attnzoo_vision.ops.layout import is_channels_last
 
 
@@ -14,17 +15,7 @@ def gram(x_ncl: Tensor) -> Tensor:
 
     The gradient takes one product of that size instead of two.
     """
-    if _multiplies_in_float16(x_ncl):
-        with torch.autocast(x_ncl.device.type, enabled=False):
-            return _gram(x_ncl.float())
-    return _gram(x_ncl)
-
-
-def _multiplies_in_float16(x: Tensor) -> bool:
-    device = x.device.type
-    if torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device) is torch.float16
-    return x.dtype is torch.float16
+    return in_float32(_gram, x_ncl)
 
 
 def _gram(x_ncl: Tensor) -> Tensor:

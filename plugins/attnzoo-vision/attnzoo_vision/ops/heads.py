@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.compiling import kept_softmax, may_specialise, runs_plainly
+from attnzoo_vision.ops.compiling import kept_softmax, may_specialise
 from attnzoo_vision.ops.layout import is_channels_last
 
 _NARROW = 32  # width of a head, and
@@ -73,7 +73,7 @@ def _is_learned_on_cpu(bias: Tensor) -> bool:
 
 def _has_small_maps(query_ngld: Tensor, key_ngmd: Tensor) -> bool:
     trained = torch.is_grad_enabled() and (query_ngld.requires_grad or key_ngmd.requires_grad)
-    if not trained or query_ngld.device.type != "cpu" or not runs_plainly():
+    if not trained or query_ngld.device.type != "cpu" or not may_specialise(query_ngld):
         return False
     keys, width = key_ngmd.shape[-2:]
     return width <= _NARROW and keys * width <= _SMALL

@@ -1,5 +1,6 @@
-"""Batch norm as a factor and a summand of each channel, to be joined with the projection before it."""
+"""Norms that are joined with what is around them: which ones may be, and batch norms as factors and summands."""
 
+from collections.abc import Container
 from typing import TypeGuard
 
 import torch
@@ -7,20 +8,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attnzoo.layers import is_hooked
+from attnzoo.layers import Affine, is_hooked
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.convolution import convolve, is_untouched
+from attnzoo_vision.ops.group_norm import GroupNorm
 from attnzoo_vision.ops.tokens import project_back
 
-_FORWARDS = tuple(kind.forward for kind in (_BatchNorm, nn.SyncBatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d))
+_BATCH_NORMS = tuple(kind.forward for kind in (_BatchNorm, nn.SyncBatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d))
+_GROUP_NORMS = (nn.GroupNorm.forward, GroupNorm.forward)
 
 
 def is_plain_norm(norm: nn.Module) -> TypeGuard[_BatchNorm]:
     """Say whether ``norm`` is a batch norm of torch or of ours, with nothing hooked to it; others may do more."""
-    if not isinstance(norm, _BatchNorm) or "forward" in norm.__dict__ or is_hooked(norm):
+    return isinstance(norm, _BatchNorm) and _is_untouched(norm, _BATCH_NORMS)
+
+
+def is_plain_instance_norm(norm: nn.Module) -> TypeGuard[nn.GroupNorm]:
+    """Say whether ``norm`` is a group norm of torch or of ours of single channels, with weight, bias and no hook."""
+    if not isinstance(norm, nn.GroupNorm) or not _is_untouched(norm, _GROUP_NORMS):
         return False
-    return type(norm).forward in _FORWARDS
+    return norm.affine and norm.num_groups == norm.num_channels
+
+
+def _is_untouched(norm: nn.Module, forwards: Container[object]) -> bool:
+    return type(norm).forward in forwards and "forward" not in norm.__dict__ and not is_hooked(norm)
 
 
 def is_joinable(norm: nn.Module) -> TypeGuard[_BatchNorm]:
@@ -41,6 +53,13 @@ def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     return scale_c, norm.bias - mean_c * scale_c
 
 
+def before_norm(weight: Tensor, bias_o: Tensor | None, norm: _BatchNorm) -> Affine:
+    """Return the weight and bias of a layer and the ``norm`` behind it, which `is_joinable`, as one."""
+    scale_o, shift_o = scale_and_shift(norm)
+    shift_o = shift_o if bias_o is None else shift_o + bias_o * scale_o
+    return Affine(weight * scale_o.view(-1, *[1] * (weight.dim() - 1)), shift_o)
+
+
 def fresh_norm(norm: nn.Module, x: Tensor) -> Tensor:
     """Return ``norm(x)`` to be written over: a copy, where a hook may keep what it saw, or the norm gave its input."""
     y: Tensor = norm(x)
@@ -56,11 +75,8 @@ def conv_and_norm(conv: nn.Conv2d, norm: nn.Module, x_nchw: Tensor) -> Tensor:
         return convolve(conv, x_nchw)
     if not (is_joinable(norm) and _joined(conv, norm, x_nchw)):
         return fresh_norm(norm, convolve(conv, x_nchw))
-    scale_o, shift_o = scale_and_shift(norm)
-    if conv.bias is not None:
-        shift_o = shift_o + conv.bias * scale_o
-    weight = conv.weight * scale_o[:, None, None, None]
-    return F.conv2d(x_nchw, weight, shift_o, conv.stride, conv.padding, conv.dilation, conv.groups)
+    weight, bias_o = before_norm(conv.weight, conv.bias, norm)
+    return F.conv2d(x_nchw, weight, bias_o, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def project_and_norm(
@@ -72,10 +88,7 @@ def project_and_norm(
     """
     if not is_joinable(norm):
         return fresh_norm(norm, project_back(x_nlr, weight_or, bias_o, like_ncs))
-    scale_o, shift_o = scale_and_shift(norm)
-    if bias_o is not None:
-        shift_o = shift_o + bias_o * scale_o
-    return project_back(x_nlr, weight_or * scale_o[:, None], shift_o, like_ncs)
+    return project_back(x_nlr, *before_norm(weight_or, bias_o, norm), like_ncs)
 
 
 def _joined(conv: nn.Conv2d, norm: _BatchNorm, x_nchw: Tensor) -> bool:

@@ -17,7 +17,7 @@ def apply_lambdas(
 ) -> Tensor:
     """Return ``q^T (content + place(values))`` at each position of a map of ``size``, ``(N, S, G, V)``."""
     on_cpu = query_ngks.device.type == "cpu" and may_specialise(query_ngks)
-    weight_kuhw, bias_k = affine(place)
+    weight_kuhw, bias_k = affine(place, same=True)
     if bias_k is not None:
         content_nvk = content_nvk + bias_k
     if on_cpu and query_ngks.shape[3] <= _FEW:

@@ -2,26 +2,36 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnzoo_vision.ops.compiling import may_specialise
-from attnzoo_vision.ops.convolution import convolve_by
+from attnzoo_vision.ops.convolution import convolve, convolve_by, is_same
 
 _LARGE = 1024  # pixels from which the form by rows is the quicker one
 
 
-def convolve_to_plane(x_nphw: Tensor, weight_1pkk: Tensor) -> Tensor:
-    """Return ``F.conv2d(x, weight, padding="same")`` for an odd kernel and one output plane, ``(N, 1, H, W)``.
+def call_to_plane(layer: nn.Module, x_nphw: Tensor) -> Tensor:
+    """Return ``layer(x)``, of a convolution with one output plane, by :func:`convolve_to_plane` if that is all it does.
+
+    Other padding, sizes and hooks, and what stands in its place, are left to itself.
+    """
+    if not is_same(layer):
+        return convolve(layer, x_nphw)
+    return convolve_to_plane(x_nphw, layer.weight, layer.bias)
+
+
+def convolve_to_plane(x_nphw: Tensor, weight_1pkk: Tensor, bias_1: Tensor | None = None) -> Tensor:
+    """Return ``F.conv2d(x, weight, bias, padding="same")`` for an odd kernel and one output plane, ``(N, 1, H, W)``.
 
     On large planes without autograd the rows of the kernel become output planes of one convolution, added shifted.
     """
     height, width = x_nphw.shape[2:]
     large = x_nphw.device.type == "cpu" and height * width >= _LARGE
     if torch.is_grad_enabled() or not large or not may_specialise(x_nphw):
-        return convolve_by(x_nphw, weight_1pkk)
+        return convolve_by(x_nphw, weight_1pkk, bias_1)
     by_rows = _operator if torch.compiler.is_compiling() else _convolve_by_rows
     y_n1hw: Tensor = by_rows(x_nphw, weight_1pkk)
-    return y_n1hw
+    return y_n1hw if bias_1 is None else y_n1hw + bias_1
 
 
 def _convolve_by_rows(x_nphw: Tensor, weight_1pkk: Tensor) -> Tensor:

@@ -68,8 +68,3 @@ def _scale(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
 def strip_maps(height_nch: Tensor, width_ncw: Tensor) -> dict[str, Tensor]:
     """Return the weights of rows and columns as maps: ``height``, ``(N, C, H, 1)``, and ``width``, ``(N, C, 1, W)``."""
     return {"height": height_nch[:, :, :, None], "width": width_ncw[:, :, None, :]}
-
-
-def normalize_strip(norm: nn.GroupNorm, x_ncl: Tensor) -> Tensor:
-    """Return ``norm`` applied to a strip, also of a single number for each group, which ``nn.GroupNorm`` refuses."""
-    return torch.group_norm(x_ncl, norm.num_groups, norm.weight, norm.bias, norm.eps)

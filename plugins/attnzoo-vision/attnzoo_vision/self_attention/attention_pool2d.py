@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_at_least, check_channels, check_divides, check_probability
+from attnzoo.layers import affine, reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input, check_probability
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.sizes import pair
@@ -71,6 +71,7 @@ class AttentionPool2d(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.channels = channels
         name = "AttentionPool2d"
         check_at_least(name, 1, channels=channels, feature_size=feature_size, embed_dim=embed_dim, num_heads=num_heads)
         check_at_least(name, 0, out_channels=out_channels)
@@ -80,21 +81,28 @@ class AttentionPool2d(nn.Module):
         self.num_heads, self.pool = num_heads, pool
         self.feature_size = pair(name, "feature_size", feature_size)
         self.by_count = by_count
-        self.class_token = nn.Parameter(torch.zeros(1, channels)) if class_token else None
+        self.class_token = nn.Parameter(torch.empty(1, channels)) if class_token else None
         self.position = nn.Parameter(torch.empty(1 + self.feature_size[0] * self.feature_size[1], channels))
         self.qkv = nn.Linear(channels, 3 * width, bias=bias)
         self.dropout = nn.Dropout(dropout)
         out = channels if out_channels is None else out_channels
         self.projection = nn.Linear(width, out) if out else nn.Identity()
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Draw positions and projections by the number of channels."""
         std = self.qkv.in_features**-0.5
         nn.init.trunc_normal_(self.qkv.weight, std=std)
         nn.init.trunc_normal_(self.position, std=std)
         if self.qkv.bias is not None:
             nn.init.zeros_(self.qkv.bias)
+        if self.class_token is not None:
+            nn.init.zeros_(self.class_token)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the pooled values."""
@@ -120,7 +128,7 @@ class AttentionPool2d(nn.Module):
 
     def _tokens(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
         """Return the leading token, ``(N, C)``, and the pixels, ``(N, C, L)``, each with its position."""
-        check_channels("AttentionPool2d", x_nchw, self.position.shape[1])
+        check_input("AttentionPool2d", x_nchw, self.channels)
         size = tuple(x_nchw.shape[2:])
         lead_1c, position_lc = self.position.split([1, len(self.position) - 1])
         if size != self.feature_size and not (self.by_count and math.prod(size) == len(position_lc)):

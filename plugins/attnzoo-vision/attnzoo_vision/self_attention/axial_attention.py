@@ -5,7 +5,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
+from attnzoo.layers import reset_layers
+from attnzoo_vision.ops.checks import MAP_AXES, check_at_least, check_choice, check_divides, check_input
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, split_heads
 from attnzoo_vision.ops.layout import in_layout_of
 
@@ -59,10 +60,17 @@ class AxialAttention(nn.Module):
             raise ValueError(message)
         inner = num_heads * (channels // num_heads if head_dim is None else head_dim)
         self.num_heads, self.num_axes, self.channel_axis = num_heads, num_axes, place
+        self.channels = channels
+        places = MAP_AXES.get(num_axes + 2, "NC" + num_axes * "X").replace("C", "")
+        self.axes = places[:place] + "C" + places[place:]
         self.chain = combine == "chain"
         self.scale = (inner // num_heads) ** -0.5
         self.qkv = nn.ModuleList(nn.Linear(channels, 3 * inner, bias=False) for _ in range(num_axes))
         self.projection = nn.ModuleList(nn.Linear(inner, channels) for _ in range(num_axes))
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the attended map."""
@@ -78,6 +86,7 @@ class AxialAttention(nn.Module):
             message = f"AxialAttention: input of {x.dim()} axes, expected {self.num_axes + 2}; "
             message += f"build it with num_axes={x.dim() - 2}"
             raise ValueError(message)
+        check_input("AxialAttention", x, self.channels, self.axes)
         source = x.movedim(self.channel_axis, -1)
         total: Tensor | None = None
         maps = {}

@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo.layers import reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.rectify import rectify, rectify_
 from attnzoo_vision.self_attention.position_sensitive_axial_attention import PositionSensitiveAxialAttention
@@ -46,6 +47,7 @@ class AxialBlock(nn.Module):
         stride: int = 1,
     ) -> None:
         super().__init__()
+        self.channels = channels
         name = "AxialBlock"
         check_at_least(name, 1, channels=channels, out_channels=out_channels, hidden_channels=hidden_channels)
         check_at_least(name, 1, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
@@ -62,9 +64,14 @@ class AxialBlock(nn.Module):
         self.shortcut: ConvNorm | None = None
         if stride != 1 or out != channels:
             self.shortcut = ConvNorm(channels, out, stride=stride)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Initialise as the authors' network does; the last norm starts at zero, the block as its shortcut."""
         for unit in (self.reduce, self.expand, self.shortcut):
             if unit is not None:
@@ -73,12 +80,14 @@ class AxialBlock(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the shortcut plus the attended bottleneck, rectified."""
+        check_input("AxialBlock", x_nchw, self.channels)
         shortcut_nohw = x_nchw if self.shortcut is None else self.shortcut(x_nchw)
         attended_nrhw = rectify(self.width(self.height(self.reduce(x_nchw))))
         return rectify_(self.expand(attended_nrhw) + shortcut_nohw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``height`` and ``width``: for each line and head, the weight of every key for every query."""
+        check_input("AxialBlock", x_nchw, self.channels)
         hidden_nrhw = self.reduce(x_nchw)
         return {
             "height": self.height.attention(hidden_nrhw)["axis"],

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.activation import Activation, get_fresh_activation
-from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input, check_probability
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.layout import in_layout_of
 from attnzoo_vision.ops.tokens import add_shortcut
@@ -54,6 +55,7 @@ class BAT(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("BAT", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
         check_at_least("BAT", 1, block_size=block_size, groups=groups)
         check_probability("BAT", dropout=dropout)
@@ -68,8 +70,13 @@ class BAT(nn.Module):
         self.mix = ConvNorm(hidden, hidden)
         self.expand = ConvNorm(hidden, channels)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus the mixed map."""
+        check_input("BAT", x_nchw, self.channels)
         hidden_nrhw = self.activation(self.reduce(x_nchw))
         mixed_nrhw = in_layout_of(hidden_nrhw, _mix(hidden_nrhw, *self._matrices(hidden_nrhw)))
         y_nchw = self.activation(self.expand(self.activation(self.mix(mixed_nrhw))))
@@ -79,6 +86,7 @@ class BAT(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the matrices ``rows`` (from the left) and ``columns`` (from the right) of each group."""
+        check_input("BAT", x_nchw, self.channels)
         rows_ngss, columns_ngss = self._matrices(self.activation(self.reduce(x_nchw)))
         return {"rows": rows_ngss, "columns": columns_ngss}
 

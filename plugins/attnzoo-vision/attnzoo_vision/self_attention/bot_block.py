@@ -2,9 +2,10 @@
 
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.self_attention.bot_mhsa import BotMHSA, Position
@@ -61,7 +62,7 @@ class BotBlock(nn.Module):
         out = channels if out_channels is None else out_channels
         hidden = max(1, out // 4) if hidden_channels is None else hidden_channels
         inner = num_heads * head_dim
-        self.activation = get_activation(name, activation)
+        self.channels, self.activation = channels, get_activation(name, activation)
         self.shortcut: ConvNorm | None = None
         if out != channels or stride == 2:
             kernel_size = 3 if stride == 2 else 1
@@ -80,12 +81,19 @@ class BotBlock(nn.Module):
         self.expand = ConvNorm(inner, out)
         nn.init.zeros_(self.expand.norm.weight)
 
+    def reset_parameters(self) -> None:
+        """Give every part its start anew; the last norm gives zero, the block its shortcut."""
+        reset_layers(self)
+        nn.init.zeros_(self.expand.norm.weight)
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the shortcut plus the attended bottleneck, activated."""
+        check_input("BotBlock", x_nchw, self.channels)
         shortcut_nohw = x_nchw if self.shortcut is None else self.activation(self.shortcut(x_nchw))
         inner_nihw = self.activation(self.norm(self.mhsa(self.activation(self.reduce(x_nchw)))))
         return self.activation(self.expand(inner_nihw) + shortcut_nohw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weight of every key (column) for every query (row) in each head."""
+        check_input("BotBlock", x_nchw, self.channels)
         return self.mhsa.attention(self.activation(self.reduce(x_nchw)))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_input
 from attnzoo_vision.ops.heads import attend_heads, attention_map, heads_to_map, split_heads
 from attnzoo_vision.ops.relative import attend_relative, axis_logits, relative_map
 from attnzoo_vision.ops.sizes import pair
@@ -62,6 +62,7 @@ class BotMHSA(nn.Module):
         scale_position: bool = True,
     ) -> None:
         super().__init__()
+        self.channels = channels
         name = "BotMHSA"
         check_at_least(name, 1, channels=channels, feature_size=feature_size, out_channels=out_channels)
         check_at_least(name, 1, num_heads=num_heads, head_dim=head_dim)
@@ -110,6 +111,7 @@ class BotMHSA(nn.Module):
         return {"pairwise": relative_map(query_ngld, key_ngld, row_nglk, column_nglk, self.scale)}
 
     def _project(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        check_input("BotMHSA", x_nchw, self.channels)
         height, width = x_nchw.shape[2:]
         if height > self.feature_size[0] or width > self.feature_size[1]:
             message = f"BotMHSA: map of {height}x{width} is larger than feature_size={list(self.feature_size)}; "

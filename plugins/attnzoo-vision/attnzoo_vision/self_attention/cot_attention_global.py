@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_multiple, check_odd
+from attnzoo.layers import affine, reset_layers
+from attnzoo_vision.ops.checks import check_input, check_multiple, check_odd
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.convolution import convolve_by
 
@@ -35,6 +35,7 @@ class CoTAttentionGlobal(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
+        self.channels = channels
         check_multiple("CoTAttentionGlobal", 4, channels=channels)
         check_odd("CoTAttentionGlobal", kernel_size=kernel_size)
         self.context = ConvNorm(channels, channels, kernel_size=kernel_size, groups=4, relu=True)
@@ -42,18 +43,24 @@ class CoTAttentionGlobal(nn.Module):
         self.weight = nn.Conv2d(channels // 2, kernel_size**2 * channels, 1)
         self.value = ConvNorm(channels, channels)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the static context plus the weighted values."""
+        check_input("CoTAttentionGlobal", x_nchw, self.channels)
         context_nchw: Tensor = self.context(x_nchw)
         return torch.addcmul(context_nchw, self._weights(x_nchw, context_nchw), self.value(x_nchw))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``positions``, the weight of each position; those of a channel sum to 1."""
+        check_input("CoTAttentionGlobal", x_nchw, self.channels)
         return {"positions": self._weights(x_nchw, self.context(x_nchw))}
 
     def _weights(self, x_nchw: Tensor, context_nchw: Tensor) -> Tensor:
         hidden_nrhw = self.embed(torch.cat([context_nchw, x_nchw], dim=1))
-        weight, bias = affine(self.weight)
+        weight, bias = affine(self.weight, same=True)
         taps = (x_nchw.shape[1], -1)
         logits_nchw = convolve_by(
             hidden_nrhw, weight.unflatten(0, taps).mean(dim=1), bias.unflatten(0, taps).mean(dim=1)

@@ -5,11 +5,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_multiple, check_odd
+from attnzoo_vision.ops.checks import check_input, check_multiple, check_odd
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.draw import by_outputs, draw_anew
+from attnzoo_vision.ops.group_norm import GroupNorm
 
 
 class CoTLayer(nn.Module):
@@ -38,6 +39,7 @@ class CoTLayer(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
+        self.channels = channels
         check_multiple("CoTLayer", 8, channels=channels)
         check_odd("CoTLayer", kernel_size=kernel_size)
         self.kernel_size = kernel_size
@@ -45,7 +47,7 @@ class CoTLayer(nn.Module):
         self.context = ConvNorm(channels, channels, kernel_size=kernel_size, groups=4, relu=True)
         self.embed = ConvNorm(2 * channels, channels // 2, relu=True)
         self.weight = nn.Conv2d(channels // 2, taps * channels // 8, 1)
-        self.weight_norm = nn.GroupNorm(channels // 8, taps * channels // 8)
+        self.weight_norm = GroupNorm(channels // 8, taps * channels // 8)
         self.value = ConvNorm(channels, channels)
         self.norm = BatchNorm2d(channels)
         self.fusion = Fusion(channels, max(channels // 2, 32))
@@ -65,6 +67,7 @@ class CoTLayer(nn.Module):
         return {"fusion": self.fusion.weights(*self._maps(x_nchw))}
 
     def _maps(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        check_input("CoTLayer", x_nchw, self.channels)
         context_nchw = self.context(x_nchw)
         hidden_nchw = self.embed(torch.cat([x_nchw, context_nchw], dim=1))
         weight_nkhw = self.weight_norm(convolve(self.weight, hidden_nchw))

@@ -4,11 +4,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_multiple, check_odd
+from attnzoo_vision.ops.checks import check_input, check_multiple, check_odd
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.draw import by_outputs, draw_anew
+from attnzoo_vision.ops.group_norm import GroupNorm
 from attnzoo_vision.ops.layout import interleave
 
 
@@ -39,6 +40,7 @@ class CoXtLayer(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
+        self.channels = channels
         check_multiple("CoXtLayer", 16, channels=channels)
         check_odd("CoXtLayer", kernel_size=kernel_size)
         self.kernel_size = kernel_size
@@ -46,7 +48,7 @@ class CoXtLayer(nn.Module):
         self.context = ConvNorm(channels, channels, kernel_size=kernel_size, groups=8, relu=True)
         self.embed = ConvNorm(2 * channels, channels // 2, groups=2, relu=True)
         self.weight = nn.Conv2d(channels // 2, taps * channels // 8, 1, groups=2)
-        self.weight_norm = nn.GroupNorm(channels // 8, taps * channels // 8)
+        self.weight_norm = GroupNorm(channels // 8, taps * channels // 8)
         self.value = ConvNorm(channels, channels, groups=2)
         self.norm = BatchNorm2d(channels)
         self.fusion = Fusion(channels, max(channels // 2, 32))
@@ -66,6 +68,7 @@ class CoXtLayer(nn.Module):
         return {"fusion": self.fusion.weights(*self._maps(x_nchw))}
 
     def _maps(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        check_input("CoXtLayer", x_nchw, self.channels)
         context_nchw = self.context(x_nchw)
         hidden_nchw = self.embed(interleave(x_nchw, context_nchw))
         weight_nkhw = self.weight_norm(convolve(self.weight, hidden_nchw))

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import Affine, affine, join
-from attnzoo_vision.ops.checks import check_at_least, check_at_most
+from attnzoo.layers import Affine, affine, join, reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_input
 from attnzoo_vision.ops.tokens import project
 
 
@@ -33,6 +33,7 @@ class CrissCrossAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 8, recurrence: int = 1) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("CrissCrossAttention", 1, channels=channels, reduction=reduction, recurrence=recurrence)
         check_at_most("CrissCrossAttention", "reduction", reduction, "channels", channels)
         self.recurrence = recurrence
@@ -41,14 +42,21 @@ class CrissCrossAttention(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does; the block starts as the identity."""
+        reset_layers(self)
+        nn.init.zeros_(self.gamma)
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus what each pixel gathers from its row and column."""
+        check_input("CrissCrossAttention", x_nchw, self.channels)
         for _ in range(self.recurrence):
             x_nchw = self._gather(x_nchw)[0]
         return x_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``criss_cross``: for each recurrence and pixel the weights of its column, then of its row."""
+        check_input("CrissCrossAttention", x_nchw, self.channels)
         maps = []
         for _ in range(self.recurrence):
             x_nchw, weight_nhwk = self._gather(x_nchw)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_channels
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.gram import gram
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
@@ -36,7 +36,12 @@ class DANetChannelAttention(nn.Module):
         check_at_least("DANetChannelAttention", 1, channels=channels)
         self.channels = channels
         self.negate = negate
-        self.gamma = nn.Parameter(torch.zeros(1))
+        self.gamma = nn.Parameter(torch.empty(1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start as the identity."""
+        nn.init.zeros_(self.gamma)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus the weighted means of its channels."""
@@ -52,6 +57,6 @@ class DANetChannelAttention(nn.Module):
         return {"channels": self._weights(x_nchw)}
 
     def _weights(self, x_nchw: Tensor) -> Tensor:
-        check_channels("DANetChannelAttention", x_nchw, self.channels)
+        check_input("DANetChannelAttention", x_nchw, self.channels)
         similarity_ncc = gram(x_nchw.flatten(2))
         return torch.softmax(-similarity_ncc if self.negate else similarity_ncc, dim=2).to(x_nchw.dtype)

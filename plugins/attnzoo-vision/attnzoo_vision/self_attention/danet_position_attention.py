@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import Affine, affine, join
-from attnzoo_vision.ops.checks import check_at_least, check_at_most
+from attnzoo.layers import Affine, affine, join, reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_input
 from attnzoo_vision.ops.pairwise import attend
 from attnzoo_vision.ops.tokens import as_tokens, project, project_back, tokens_to_map
 
@@ -33,6 +33,7 @@ class DANetPositionAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 8) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("DANetPositionAttention", 1, channels=channels, reduction=reduction)
         check_at_most("DANetPositionAttention", "reduction", reduction, "channels", channels)
         self.query = nn.Linear(channels, channels // reduction)
@@ -40,8 +41,14 @@ class DANetPositionAttention(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does; the block starts as the identity."""
+        reset_layers(self)
+        nn.init.zeros_(self.gamma)
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus what each pixel gathers from all others."""
+        check_input("DANetPositionAttention", x_nchw, self.channels)
         value = Affine(*(part * self.gamma for part in affine(self.value)))
         weight, bias = join(affine(self.query), affine(self.key), value)
         hidden = self.query.out_features
@@ -51,6 +58,7 @@ class DANetPositionAttention(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weight of every key (column) for every pixel (row)."""
+        check_input("DANetPositionAttention", x_nchw, self.channels)
         query_nlr = project(x_nchw, *affine(self.query))
         key_nlr = project(x_nchw, *affine(self.key))
         return {"pairwise": torch.softmax(torch.bmm(query_nlr, key_nlr.transpose(1, 2)), dim=2)}

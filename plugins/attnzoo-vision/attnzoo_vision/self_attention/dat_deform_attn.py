@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import affine, reset_layers
 from attnzoo_vision.ops.affine_grid import sample_rows
 from attnzoo_vision.ops.bilinear import gains_by_rows
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_probability
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_input, check_probability
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.deformable import even_grid
 from attnzoo_vision.ops.grid_sample import grid_sample
@@ -78,6 +78,7 @@ class DATDeformAttn(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.channels = channels
         name = "DATDeformAttn"
         check_at_least(name, 1, channels=channels, feature_size=feature_size, num_heads=num_heads, groups=groups)
         check_at_least(name, 1, stride=stride, kernel_size=kernel_size)
@@ -98,6 +99,16 @@ class DATDeformAttn(nn.Module):
         self.projection = nn.Linear(channels, channels)
         self.dropout = nn.Dropout(dropout)
         self._make_position(position if deform else "none", channels)
+        self._draw_table()
+
+    def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._draw_table()
+
+    def _draw_table(self) -> None:
+        if self.position in ("table", "fixed"):
+            nn.init.trunc_normal_(self.table, std=0.01)
 
     def _make_offsets(self, width: int, kernel_size: int) -> None:
         padding = 0 if kernel_size == self.stride and not self.centred else kernel_size // 2
@@ -126,8 +137,6 @@ class DATDeformAttn(nn.Module):
         elif self.position == "log":
             self.expand = nn.Linear(2, 32)
             self.contract = nn.Linear(32, self.num_heads // self.groups, bias=False)
-        if self.position in ("table", "fixed"):
-            nn.init.trunc_normal_(self.table, std=0.01)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the attended map."""
@@ -147,12 +156,13 @@ class DATDeformAttn(nn.Module):
         return {"weight": weight, "place": place, "grid": grid_hw2.expand_as(place)}
 
     def _parts(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+        check_input("DATDeformAttn", x_nchw, self.channels)
         if tuple(x_nchw.shape[2:]) != self.feature_size:
             found, expected = list(x_nchw.shape[2:]), list(self.feature_size)
             message = f"DATDeformAttn: map of {found}, expected feature_size={expected}; resize it, or build with it"
             raise ValueError(message)
         # as tokens, the features lie side by side, which the fused kernels ask for
-        weight_cc11, bias_c = affine(self.query)
+        weight_cc11, bias_c = affine(self.query, same=True)
         query_nlc = project(x_nchw, weight_cc11.flatten(1), bias_c)
         query_nchw = tokens_to_map(query_nlc, x_nchw)
         if self.deform:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.pairwise import attend
 from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
 from attnzoo_vision.ops.tokens import max_pool, project, project_back, tokens_to_map
@@ -91,7 +91,7 @@ class DisentangledNonLocal(nn.Module):
         _check_combination(kinds, unary, "project" in output and hidden != channels, pairwise)
         projected = "project" in output
         self.whiten, self.pool_size, self.unary, self.eps = tuple(kinds), pool_size, unary, eps
-        self.scale, self.zero_norm = hidden**-0.5 / temperature, not gamma
+        self.channels, self.scale, self.zero_norm = channels, hidden**-0.5 / temperature, not gamma
         self.query = nn.Linear(channels, hidden) if pairwise else None
         self.key = nn.Linear(channels, hidden) if pairwise else None
         self.value = nn.Linear(channels, hidden if projected else channels, bias=projected)
@@ -125,6 +125,7 @@ class DisentangledNonLocal(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus the pairwise and the unary term."""
+        check_input("DisentangledNonLocal", x_nchw, self.channels)
         key_nchw = max_pool(x_nchw, self.pool_size, "DisentangledNonLocal")
         query_nlr, key_nmr, value_nme, mean_n1r = self._project(x_nchw, key_nchw)
         unary_ne = self._unary(key_nchw, key_nmr, value_nme, mean_n1r)
@@ -141,6 +142,7 @@ class DisentangledNonLocal(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, a row of weights for each position, and ``unary``, the weights that all share."""
+        check_input("DisentangledNonLocal", x_nchw, self.channels)
         key_nchw = max_pool(x_nchw, self.pool_size, "DisentangledNonLocal")
         query_nlr, key_nmr, _, mean_n1r = self._project(x_nchw, key_nchw)
         maps = {}
@@ -186,7 +188,7 @@ class DisentangledNonLocal(nn.Module):
 
     def _output(self, y_nle: Tensor, like_nchw: Tensor) -> Tensor:
         if self.out is not None:
-            y_nchw = project_back(y_nle, affine(self.out).weight, None, like_nchw)
+            y_nchw = project_back(y_nle, *affine(self.out), like_nchw)
         else:
             y_nchw = tokens_to_map(y_nle, like_nchw)
         return y_nchw if self.out_norm is None else self.out_norm(y_nchw)

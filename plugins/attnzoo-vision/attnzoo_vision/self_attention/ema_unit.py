@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.joined_norm import project_and_norm
 from attnzoo_vision.ops.rectify import rectify_
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
@@ -47,6 +47,7 @@ class EMAUnit(nn.Module):
 
     def __init__(self, channels: int, *, num_bases: int = 64, iterations: int = 3, momentum: float = 3e-4) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("EMAUnit", 1, channels=channels, num_bases=num_bases, iterations=iterations)
         self.iterations = iterations
         self.register_buffer("embed_weight", torch.empty(channels, channels))
@@ -62,6 +63,7 @@ class EMAUnit(nn.Module):
         nn.init.normal_(self.embed_weight, std=math.sqrt(2 / channels))
         nn.init.uniform_(self.embed_bias, -(channels**-0.5), channels**-0.5)
         nn.init.normal_(self.out.weight, std=math.sqrt(2 / channels))
+        self.norm.reset_parameters()
         with torch.no_grad():
             self.bases.normal_(std=math.sqrt(2 / num_bases))
             self.bases.div_(1e-6 + self.bases.norm(dim=0, keepdim=True))
@@ -85,21 +87,26 @@ class EMAUnit(nn.Module):
 
     @torch.no_grad()
     def _iterate(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        check_input("EMAUnit", x_nchw, self.channels)
         x_ncl, bases_ck = x_nchw.flatten(2), self.bases
         bases_nck, weight_ncc = (t.expand(x_ncl.shape[0], -1, -1) for t in (bases_ck, self.embed_weight))
         few = not torch.compiler.is_exporting() and x_ncl.shape[2] <= 2 * self.iterations * bases_ck.shape[1]
         if few:  # it costs less to embed the map once than the bases in every step
             x_ncl = torch.baddbmm(self.embed_bias[:, None], weight_ncc, x_ncl)
+        pixels = max(1, x_ncl.shape[2])
         for _ in range(self.iterations):
-            query_nck = bases_nck if few else torch.bmm(weight_ncc.transpose(1, 2), bases_nck)
-            logits_nlk = torch.bmm(x_ncl.transpose(1, 2), query_nck)
-            if not few:
-                logits_nlk = logits_nlk + (self.embed_bias[:, None] * bases_nck).sum(dim=1, keepdim=True)
+            if few:
+                logits_nlk = torch.bmm(x_ncl.transpose(1, 2), bases_nck)
+            else:
+                query_nck = torch.bmm(weight_ncc.transpose(1, 2), bases_nck)
+                bias_n1k = (self.embed_bias[:, None] * bases_nck).sum(dim=1, keepdim=True)
+                logits_nlk = torch.baddbmm(bias_n1k, x_ncl.transpose(1, 2), query_nck)
             weight_nlk = torch.softmax(logits_nlk, dim=2)
-            share_nlk = weight_nlk / (1e-6 + weight_nlk.sum(dim=1, keepdim=True))
-            bases_nck = torch.bmm(x_ncl, share_nlk)
+            # the weights of a basis are divided by their sum after the product: that takes no map of shares
+            mean_n1k = weight_nlk.mean(dim=1, keepdim=True)
+            total_n1k = mean_n1k + 1e-6 / pixels
+            bases_nck = torch.baddbmm(bases_nck, x_ncl, weight_nlk, beta=0, alpha=1 / pixels) / total_n1k
             if not few:
-                total_n1k = share_nlk.sum(dim=1, keepdim=True)
-                bases_nck = torch.bmm(weight_ncc, bases_nck) + self.embed_bias[:, None] * total_n1k
+                bases_nck = torch.bmm(weight_ncc, bases_nck) + self.embed_bias[:, None] * (mean_n1k / total_n1k)
             bases_nck = bases_nck / (1e-6 + bases_nck.norm(dim=1, keepdim=True))
         return bases_nck, weight_nlk

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import affine, chain, reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.joined_norm import project_and_norm
 from attnzoo_vision.ops.pooling import widen
 from attnzoo_vision.ops.rectify import rectify_
@@ -41,15 +41,21 @@ class ExternalAttention(nn.Module):
 
     def __init__(self, channels: int, *, memory_size: int = 64, momentum: float = 3e-4) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("ExternalAttention", 1, channels=channels, memory_size=memory_size)
         self.embed = nn.Linear(channels, channels)
         self.memory_key = nn.Linear(channels, memory_size, bias=False)
         self.memory_value = nn.Linear(memory_size, channels, bias=False)
         self.out = nn.Linear(channels, channels, bias=False)
         self.norm = BatchNorm2d(channels, momentum=momentum)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Initialise as the authors do."""
         std = math.sqrt(2 / self.embed.in_features)
         for layer in (self.embed, self.memory_value, self.out):
@@ -60,8 +66,8 @@ class ExternalAttention(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the sum of ``x_nchw`` and what it reads from the memory, rectified."""
         weight_nsl = self._read(x_nchw)[1]
-        value_cs = affine(self.out).weight @ affine(self.memory_value).weight
-        y_nchw = project_and_norm(weight_nsl.transpose(1, 2), value_cs, None, self.norm, x_nchw)
+        value = chain(affine(self.memory_value), affine(self.out))
+        y_nchw = project_and_norm(weight_nsl.transpose(1, 2), *value, self.norm, x_nchw)
         return rectify_(add_shortcut(y_nchw, x_nchw))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
@@ -71,11 +77,9 @@ class ExternalAttention(nn.Module):
         return {"positions": torch.unflatten(position_nsl, 2, size), "memory": torch.unflatten(weight_nsl, 2, size)}
 
     def _read(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
-        memory_sc, (weight_cc, bias_c) = affine(self.memory_key).weight, affine(self.embed)
-        key_sc = memory_sc @ weight_cc
-        # a matrix times a vector rounds by the alignment of the memory, a sum does not
-        bias_s = (memory_sc * bias_c).sum(dim=1)
-        logits_nsl = project_back(as_tokens(x_nchw), key_sc, bias_s, x_nchw).flatten(2)
+        check_input("ExternalAttention", x_nchw, self.channels)
+        key = chain(affine(self.embed), affine(self.memory_key))
+        logits_nsl = project_back(as_tokens(x_nchw), *key, x_nchw).flatten(2)
         # in half precision weights, and 1e-9, can vanish, and leave 0 / 0
         position_nsl = torch.softmax(widen(logits_nsl), dim=2)
         weight_nsl = position_nsl / (1e-9 + position_nsl.sum(dim=1, keepdim=True))

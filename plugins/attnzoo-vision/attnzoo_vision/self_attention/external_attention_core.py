@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.pooling import widen
 
@@ -32,6 +32,7 @@ class ExternalAttentionCore(nn.Module):
 
     def __init__(self, embed_dim: int, *, memory_size: int = 64) -> None:
         super().__init__()
+        self.embed_dim = embed_dim
         check_at_least("ExternalAttentionCore", 1, embed_dim=embed_dim, memory_size=memory_size)
         self.memory_key = nn.Linear(embed_dim, memory_size, bias=False)
         self.memory_value = nn.Linear(memory_size, embed_dim, bias=False)
@@ -52,6 +53,7 @@ class ExternalAttentionCore(nn.Module):
         return {"memory": self._weights(x_nlc)}
 
     def _weights(self, x_nlc: Tensor) -> Tensor:
+        check_input("ExternalAttentionCore", x_nlc, self.embed_dim, "NLC", argument="embed_dim")
         logits_nls: Tensor = self.memory_key(x_nlc)
         position_nls = torch.softmax(widen(logits_nls), dim=1)
         total_nl1 = position_nls.sum(dim=2, keepdim=True).clamp_min(torch.finfo(position_nls.dtype).tiny)

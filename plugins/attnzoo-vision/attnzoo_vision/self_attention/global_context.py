@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import affine, reset_layers
 from attnzoo_vision.ops.activation import Activation, Gate, get_activation, get_gate
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
 
@@ -55,6 +55,7 @@ class GlobalContext(nn.Module):
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("GlobalContext", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels)
         check_choice("GlobalContext", "pooling", pooling, ("attention", "mean"))
         check_choice("GlobalContext", "fusion", fusion, ("add", "scale", "scale-add"))
@@ -64,9 +65,14 @@ class GlobalContext(nn.Module):
         function = get_activation("GlobalContext", activation)
         self.scale = _Transform(channels, hidden, function, eps) if fusion != "add" else None
         self.add = _Transform(channels, hidden, function, eps) if fusion != "scale" else None
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Initialise as the authors do: the last layers are zero, so that ``fusion="add"`` starts as the identity."""
         if self.attend is not None:
             nn.init.kaiming_normal_(self.attend.weight, mode="fan_in", nonlinearity="relu")
@@ -78,6 +84,7 @@ class GlobalContext(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` with the global context fused in."""
+        check_input("GlobalContext", x_nchw, self.channels)
         context_nc = self._pool(x_nchw)
         y_nchw = x_nchw
         if self.scale is not None:
@@ -89,6 +96,7 @@ class GlobalContext(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the weight of each position in the context as ``spatial``, or nothing for the plain mean."""
+        check_input("GlobalContext", x_nchw, self.channels)
         if self.attend is None:
             return {}
         weight_n1l = position_weights(x_nchw, *affine(self.attend))

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo.layers import affine, join
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
+from attnzoo.layers import affine, join, reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_input
 from attnzoo_vision.ops.heads import merge_heads
 from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.relative import attend_relative, axis_logits, relative_map
@@ -72,7 +72,7 @@ class HaloAttention(nn.Module):
         out = channels if out_channels is None else out_channels
         if head_dim is None or not projection:
             check_divides("HaloAttention", "num_heads", num_heads, "out_channels", out)
-        self.num_heads = num_heads
+        self.channels, self.num_heads = channels, num_heads
         self.head_dim = out // num_heads if head_dim is None else head_dim
         self.value_dim = self.head_dim if projection else out // num_heads
         self.block_size, self.halo_size = block_size, halo_size
@@ -87,9 +87,14 @@ class HaloAttention(nn.Module):
         self.height = nn.Parameter(torch.empty(2 * self.window_size - 1, self.head_dim))
         self.width = nn.Parameter(torch.empty(2 * self.window_size - 1, self.head_dim))
         self.projection = nn.Linear(num_heads * self.head_dim, out) if projection else None
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Draw the tables with the size of a scaled query, the projections by their fan-in, as timm does."""
         for layer in (self.query, self.key_value):
             nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)
@@ -121,6 +126,7 @@ class HaloAttention(nn.Module):
 
     def _blocks(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return queries, keys, values and row and column logits, all blocks of all samples along the first axis."""
+        check_input("HaloAttention", x_nchw, self.channels)
         height, width = x_nchw.shape[2:]
         size, window, halo = self.block_size, self.window_size, self.halo_size
         if height % size or width % size:

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_odd
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_input, check_odd
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.lambdas import apply_lambdas
 from attnzoo_vision.ops.layout import is_channels_last
@@ -57,6 +58,7 @@ class LambdaLayer(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = channels
         name = "LambdaLayer"
         check_at_least(name, 1, channels=channels, out_channels=out_channels, num_heads=num_heads, key_dim=key_dim)
         check_at_least(name, 1, depth=depth, kernel_size=kernel_size, feature_size=feature_size)
@@ -74,15 +76,21 @@ class LambdaLayer(nn.Module):
         window = (kernel_size,) * 2 if self.feature_size is None else tuple(2 * size - 1 for size in self.feature_size)
         padding = (window[0] // 2, window[1] // 2)
         self.place = nn.Conv2d(depth, key_dim, (window[0], window[1]), padding=padding, bias=local)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Draw the projection by its fan-in and the places by the width of a key, as timm does."""
         nn.init.trunc_normal_(self.qkv.weight, std=self.qkv.in_channels**-0.5)
         nn.init.trunc_normal_(self.place.weight, std=self.key_dim**-0.5 if self.feature_size is None else 0.02)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the map of the applied lambdas, averaged 2x2 if ``stride`` is 2."""
+        check_input("LambdaLayer", x_nchw, self.channels)
         height, width = x_nchw.shape[2:]
         query_nchw, key_nuks, value_nchw = self._project(x_nchw)
         value_nuvs = value_nchw.flatten(2).unflatten(1, (self.depth, -1))
@@ -96,6 +104,7 @@ class LambdaLayer(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``key``, the softmax of each key channel over all positions."""
+        check_input("LambdaLayer", x_nchw, self.channels)
         return {"key": torch.softmax(self._project(x_nchw)[1], dim=3)}
 
     def _project(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:

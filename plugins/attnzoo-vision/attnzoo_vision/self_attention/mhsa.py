@@ -5,7 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_probability
+from attnzoo.layers import reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_input, check_probability
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 
 
@@ -65,6 +66,7 @@ class MHSA(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.embed_dim = embed_dim
         name = "MHSA"
         check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, head_dim=head_dim, out_dim=out_dim)
         check_choice(name, "norm", norm, ("layer", "rms"))
@@ -82,6 +84,10 @@ class MHSA(nn.Module):
         self.gate = nn.Linear(embed_dim, inner, bias=bias) if gate else None
         self.projection = nn.Linear(inner, embed_dim if out_dim is None else out_dim, bias=out_bias)
         self.dropout = nn.Dropout(dropout)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def forward(self, x_nlc: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the attended tokens."""
@@ -133,6 +139,7 @@ class MHSA(nn.Module):
             raise ValueError(message + f"L={length}; give it all axes, of size 1 where they do not matter")
 
     def _heads(self, x_nlc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        check_input("MHSA", x_nlc, self.embed_dim, "NLC", argument="embed_dim")
         query, key, value = project_heads(x_nlc, self.qkv, self.num_heads)
         return self.query_norm(query), self.key_norm(key), value
 

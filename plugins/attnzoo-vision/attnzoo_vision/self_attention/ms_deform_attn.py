@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input
 from attnzoo_vision.ops.deformable import Sizes, level_sizes, ring_offsets, sample_levels
 from attnzoo_vision.ops.sizes import pair
 
@@ -48,6 +48,7 @@ class MSDeformAttn(nn.Module):
         level_shapes: list[list[int]] | None = None,
     ) -> None:
         super().__init__()
+        self.embed_dim = embed_dim
         name = "MSDeformAttn"
         check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, num_levels=num_levels, num_points=num_points)
         check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
@@ -85,6 +86,8 @@ class MSDeformAttn(nn.Module):
         level_shapes: Tensor | Sizes | None = None,
     ) -> Tensor:
         """Return the attended values for each query."""
+        check_input("MSDeformAttn", query_nlc, self.embed_dim, "NLC", name="query", argument="embed_dim")
+        check_input("MSDeformAttn", value_nsc, self.embed_dim, "NLC", name="value", argument="embed_dim")
         sizes = self._sizes(value_nsc, level_shapes)
         value_nsc = self.value(value_nsc)
         if mask_ns is not None:
@@ -105,6 +108,8 @@ class MSDeformAttn(nn.Module):
         level_shapes: Tensor | Sizes | None = None,
     ) -> dict[str, Tensor]:
         """Return ``place``, (x, y) in 0..1, and ``weight``, for each query, head, level and point."""
+        check_input("MSDeformAttn", query_nlc, self.embed_dim, "NLC", name="query", argument="embed_dim")
+        check_input("MSDeformAttn", value_nsc, self.embed_dim, "NLC", name="value", argument="embed_dim")
         del mask_ns
         sizes = self._sizes(value_nsc, level_shapes)
         return {"place": self._places(query_nlc, reference_nlvk, sizes), "weight": self._weights(query_nlc)}

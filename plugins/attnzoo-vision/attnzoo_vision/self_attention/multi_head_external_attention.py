@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
+from attnzoo.layers import affine, reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input, check_probability
 from attnzoo_vision.ops.heads import merge_heads, split_heads
 
 
@@ -48,6 +48,7 @@ class MultiHeadExternalAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.embed_dim = embed_dim
         check_at_least("MultiHeadExternalAttention", 1, embed_dim=embed_dim, num_heads=num_heads)
         check_at_least("MultiHeadExternalAttention", 1, expansion=expansion, memory_size=memory_size)
         check_divides("MultiHeadExternalAttention", "num_heads", num_heads, "embed_dim", embed_dim)
@@ -58,6 +59,10 @@ class MultiHeadExternalAttention(nn.Module):
         self.memory_key = nn.Linear(embed_dim // num_heads, memory_size)
         self.memory_value = nn.Linear(memory_size, embed_dim // num_heads)
         self.out = nn.Linear(expansion * embed_dim, embed_dim)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def forward(self, x_nlc: Tensor) -> Tensor:
         """Return what each token reads from the memory."""
@@ -76,6 +81,7 @@ class MultiHeadExternalAttention(nn.Module):
 
     def _position_weights(self, x_nlc: Tensor) -> Tensor:
         """Return the softmax over the tokens, ``(N, heads, L, slots)``; a head's weights lie side by side for it."""
+        check_input("MultiHeadExternalAttention", x_nlc, self.embed_dim, "NLC", argument="embed_dim")
         return torch.softmax(self.memory_key(split_heads(self.expand(x_nlc), self.heads)), dim=2)
 
 

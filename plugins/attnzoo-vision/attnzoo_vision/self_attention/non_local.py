@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo.layers import Affine, affine, join
+from attnzoo.layers import Affine, affine, chain, join, reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
+from attnzoo_vision.ops.checks import MAP_AXES, check_at_least, check_choice, check_divides, check_input
+from attnzoo_vision.ops.group_norm import GroupNorm
 from attnzoo_vision.ops.joined_norm import project_and_norm
-from attnzoo_vision.ops.pairwise import attend, dot_product, pairwise_relu_sum
+from attnzoo_vision.ops.pairwise import attend, dot_product, pairwise_relu_mean
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, max_pool, project, project_back
 
 Mode = Literal["embedded_gaussian", "gaussian", "dot_product", "concatenation"]
@@ -73,6 +74,7 @@ class NonLocal(nn.Module):
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_choice("NonLocal", "mode", mode, ("embedded_gaussian", "gaussian", "dot_product", "concatenation"))
         check_choice("NonLocal", "norm", norm, ("batch", "group", "layer", "none"))
         check_at_least(
@@ -88,16 +90,21 @@ class NonLocal(nn.Module):
         self.g = nn.Linear(channels, hidden)
         self.pair = nn.Linear(2 * hidden, 1, bias=False) if mode == "concatenation" else None
         self.out = nn.Linear(hidden, channels, bias=out_bias)
-        self.norm: _BatchNorm | nn.GroupNorm | None = None
+        self.norm: _BatchNorm | GroupNorm | None = None
         if norm == "group":
             check_divides("NonLocal", "groups", groups, "channels", channels)
-            self.norm = nn.GroupNorm(groups, channels, eps=eps)
+            self.norm = GroupNorm(groups, channels, eps=eps)
         elif norm == "batch":
             self.norm = _BatchNorm(channels, eps=eps, momentum=momentum)
         self.layer_norm = norm == "layer"
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Initialise as the authors do: small weights; a zero norm or output makes the start the identity."""
         for layer in (self.theta, self.phi, self.g, self.out):
             if layer is not None:
@@ -111,6 +118,7 @@ class NonLocal(nn.Module):
 
     def forward(self, x_ncs: Tensor) -> Tensor:
         """Return ``x_ncs`` plus the projected weighted sums."""
+        check_input("NonLocal", x_ncs, self.channels, MAP_AXES.get(x_ncs.dim(), "NCHW"))
         y_nlr = self._sum(x_ncs)
         if self.norm is not None:
             return add_shortcut(project_and_norm(y_nlr, *affine(self.out), self.norm, x_ncs), x_ncs)
@@ -121,6 +129,7 @@ class NonLocal(nn.Module):
 
     def attention(self, x_ncs: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weight of every key (column) for every position (row)."""
+        check_input("NonLocal", x_ncs, self.channels, MAP_AXES.get(x_ncs.dim(), "NCHW"))
         key_ncs = max_pool(x_ncs, self.pool_size, "NonLocal") if self.pool_first else x_ncs
         if self.theta is None or self.phi is None:
             pooled_ncs = max_pool(x_ncs, self.pool_size, "NonLocal")
@@ -129,8 +138,8 @@ class NonLocal(nn.Module):
         theta_nlr = project(x_ncs, *affine(self.theta))
         phi_nmr = self._embed_keys(key_ncs, self.phi)
         if self.pair is not None:
-            theta_weight_1r, phi_weight_1r = affine(self.pair).weight.chunk(2, dim=1)
-            sums_nlm = F.linear(theta_nlr, theta_weight_1r) + F.linear(phi_nmr, phi_weight_1r).transpose(1, 2)
+            theta_pair, phi_pair = _halves(self.pair)
+            sums_nlm = F.linear(theta_nlr, *theta_pair) + F.linear(phi_nmr, *phi_pair).transpose(1, 2)
             return {"pairwise": torch.relu(sums_nlm) / phi_nmr.shape[1]}
         logits_nlm = torch.bmm(theta_nlr, phi_nmr.transpose(1, 2))
         if self.mode == "dot_product":
@@ -144,7 +153,7 @@ class NonLocal(nn.Module):
         if self.theta is None or self.phi is None:
             return attend(as_tokens(x_ncs), as_tokens(pooled_ncs), self._embed_keys(key_ncs, self.g), self.scale)
         if self.pair is not None:
-            return self._concatenation(x_ncs, key_ncs, self.theta, self.phi, affine(self.pair).weight)
+            return self._concatenation(x_ncs, key_ncs, self.theta, self.phi, self.pair)
         if pooled_ncs is x_ncs:
             weight, bias = join(*(affine(layer) for layer in (self.theta, self.phi, self.g)))
             theta_nlr, phi_nmr, g_nmr = project(x_ncs, weight, bias).chunk(3, dim=2)
@@ -156,17 +165,17 @@ class NonLocal(nn.Module):
         return attend(theta_nlr, phi_nmr, g_nmr, self.scale)
 
     def _concatenation(
-        self, x_ncs: Tensor, key_ncs: Tensor, theta: nn.Linear, phi: nn.Linear, pair_1r: Tensor
+        self, x_ncs: Tensor, key_ncs: Tensor, theta: nn.Linear, phi: nn.Linear, pair: nn.Linear
     ) -> Tensor:
         """Return the sums of the concatenation: ``w . [theta_i, phi_j]`` is a number of i plus a number of j."""
-        theta_weight_1r, phi_weight_1r = pair_1r.chunk(2, dim=1)
-        theta_nl1 = project(x_ncs, *_through(theta_weight_1r, theta))
+        theta_pair, phi_pair = _halves(pair)
+        theta_nl1 = project(x_ncs, *chain(affine(theta), theta_pair))
         if self.pool_first or self.pool_size == 1:
-            phi_nm1 = project(key_ncs, *_through(phi_weight_1r, phi))
+            phi_nm1 = project(key_ncs, *chain(affine(phi), phi_pair))
         else:
-            phi_nm1 = F.linear(self._embed_keys(key_ncs, phi), phi_weight_1r)
+            phi_nm1 = F.linear(self._embed_keys(key_ncs, phi), *phi_pair)
         g_nmr = self._embed_keys(key_ncs, self.g)
-        return pairwise_relu_sum(theta_nl1.squeeze(2), phi_nm1.squeeze(2), g_nmr) / g_nmr.shape[1]
+        return pairwise_relu_mean(theta_nl1.squeeze(2), phi_nm1.squeeze(2), g_nmr)
 
     def _embed_keys(self, key_ncs: Tensor, layer: nn.Linear) -> Tensor:
         y_nmr = project(key_ncs, *affine(layer))
@@ -176,10 +185,11 @@ class NonLocal(nn.Module):
         return as_tokens(max_pool(y_nrs, self.pool_size, "NonLocal"))
 
 
-def _through(weight_1r: Tensor, layer: nn.Linear) -> Affine:
-    """Return what the product of ``weight_1r`` with the result of ``layer`` is for the input of ``layer``."""
-    inner_rc, bias_r = affine(layer)
-    return Affine(weight_1r @ inner_rc, (weight_1r * bias_r).sum(dim=1))
+def _halves(pair: nn.Linear) -> tuple[Affine, Affine]:
+    """Return what a layer of ``[theta, phi]`` does to each of the two; their sum is its answer."""
+    weight_12r, bias_1 = affine(pair)
+    theta_1r, phi_1r = weight_12r.chunk(2, dim=1)
+    return Affine(theta_1r, bias_1), Affine(phi_1r, None)  # type: ignore[arg-type]  # torch types no None
 
 
 class _BatchNorm(BatchNorm1d):

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
+from attnzoo.layers import affine, reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_probability
-from attnzoo_vision.ops.joined_norm import is_joinable, scale_and_shift
+from attnzoo_vision.ops.checks import check_at_least, check_input, check_probability
+from attnzoo_vision.ops.joined_norm import before_norm, is_joinable
 from attnzoo_vision.ops.pairwise import attend
 from attnzoo_vision.ops.position_pooling import weighted_sums
 from attnzoo_vision.ops.rectify import rectify
@@ -53,6 +53,7 @@ class OCRBlock(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("OCRBlock", 1, channels=channels, hidden_channels=hidden_channels, out_channels=out_channels)
         check_at_least("OCRBlock", 1, pool_size=pool_size)
         check_probability("OCRBlock", dropout=dropout)
@@ -67,6 +68,10 @@ class OCRBlock(nn.Module):
         self.out = nn.Linear(2 * channels, outputs, bias=False)
         self.norm = BatchNorm2d(outputs)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(self, x_nchw: Tensor, logits_nkhw: Tensor) -> Tensor:
         """Return the features joined with what each pixel takes from the class descriptions."""
         _, proxy_nkc = self._gather(x_nchw, logits_nkhw)
@@ -74,14 +79,13 @@ class OCRBlock(nn.Module):
         context_nlc = self.up(attend(query_nlr, key_nkr, self.down(proxy_nkc), self.scale))
         if pooled_nchw is not x_nchw:
             context_nlc = as_tokens(resize(tokens_to_map(context_nlc, pooled_nchw), x_nchw.shape[2:]))
-        context_weight, x_weight = affine(self.out).weight.chunk(2, dim=1)
-        if is_joinable(self.norm):
-            scale_o, shift_o = scale_and_shift(self.norm)
-            y_nchw = project_back(context_nlc, context_weight * scale_o[:, None], shift_o, x_nchw)
-            y_nchw = y_nchw + project_back(as_tokens(x_nchw), x_weight * scale_o[:, None], None, x_nchw)
-        else:
-            y_nchw = project_back(context_nlc, context_weight, None, x_nchw)
-            y_nchw = self.norm(y_nchw + project_back(as_tokens(x_nchw), x_weight, None, x_nchw))
+        joinable, out = is_joinable(self.norm), affine(self.out)
+        weight, bias = before_norm(*out, self.norm) if joinable else out
+        context_weight, x_weight = weight.chunk(2, dim=1)
+        y_nchw = project_back(context_nlc, context_weight, bias, x_nchw)
+        y_nchw = y_nchw + project_back(as_tokens(x_nchw), x_weight, None, x_nchw)
+        if not joinable:
+            y_nchw = self.norm(y_nchw)
         return F.dropout2d(rectify(y_nchw), self.dropout, self.training)
 
     def attention(self, x_nchw: Tensor, logits_nkhw: Tensor) -> dict[str, Tensor]:
@@ -93,6 +97,8 @@ class OCRBlock(nn.Module):
         return {"gather": gather_nkhw, "proxy": proxy_nkc, "object": torch.softmax(logits_nlk, dim=2)}
 
     def _gather(self, x_nchw: Tensor, logits_nkhw: Tensor) -> tuple[Tensor, Tensor]:
+        check_input("OCRBlock", x_nchw, self.channels)
+        check_input("OCRBlock", logits_nkhw, name="logits")
         gather_nkl = torch.softmax(self.gather_scale * logits_nkhw.flatten(2), dim=2)
         return gather_nkl, weighted_sums(x_nchw, gather_nkl)
 
@@ -111,7 +117,6 @@ class _Unit(nn.Module):
 
     def forward(self, x_nlc: Tensor) -> Tensor:
         if not is_joinable(self.norm):
-            y_nlo = project(x_nlc.transpose(1, 2), affine(self.linear).weight)
+            y_nlo = project(x_nlc.transpose(1, 2), *affine(self.linear))
             return rectify(torch.unflatten(self.norm(y_nlo.flatten(0, 1)), 0, y_nlo.shape[:2]))
-        scale_o, shift_o = scale_and_shift(self.norm)
-        return rectify(project(x_nlc.transpose(1, 2), affine(self.linear).weight * scale_o[:, None], shift_o))
+        return rectify(project(x_nlc.transpose(1, 2), *before_norm(*affine(self.linear), self.norm)))

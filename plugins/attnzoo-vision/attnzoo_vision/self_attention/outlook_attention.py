@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input, check_probability
 from attnzoo_vision.ops.compiling import kept_softmax, may_specialise
 from attnzoo_vision.ops.window_filters import apply_filters, merge_windows
 from attnzoo_vision.ops.window_pooling import avg_pool2d
@@ -57,6 +57,7 @@ class OutlookAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.embed_dim = embed_dim
         name = "OutlookAttention"
         check_at_least(name, 1, embed_dim=embed_dim, num_heads=num_heads, kernel_size=kernel_size, stride=stride)
         check_probability(name, attention_dropout=attention_dropout, dropout=dropout)
@@ -81,6 +82,7 @@ class OutlookAttention(nn.Module):
 
     def forward(self, x_nhwc: Tensor) -> Tensor:
         """Return the attended tokens."""
+        check_input("OutlookAttention", x_nhwc, self.embed_dim, "NHWC", argument="embed_dim")
         centred = self.stride == 1 and self.kernel_size % 2 == 1 and self.padding == self.kernel_size // 2
         if centred and may_specialise(x_nhwc) and not self._is_small(x_nhwc):
             y_nhwc = self._filtered(x_nhwc)
@@ -92,6 +94,7 @@ class OutlookAttention(nn.Module):
 
     def attention(self, x_nhwc: Tensor) -> dict[str, Tensor]:
         """Return ``window``: for each head and window, the weight of every position j for every position i."""
+        check_input("OutlookAttention", x_nhwc, self.embed_dim, "NHWC", argument="embed_dim")
         area = self.kernel_size**2
         logits_nhwo = self.weight(self._pooled(x_nhwc)) * self.scale
         weight_nlgij = torch.softmax(logits_nhwo.flatten(1, 2).unflatten(2, (self.num_heads, area, area)), dim=4)

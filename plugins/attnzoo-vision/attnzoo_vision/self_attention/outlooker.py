@@ -2,8 +2,9 @@
 
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.activation import Activation, get_activation
-from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input, check_probability
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.ops.vit import init_linear
 from attnzoo_vision.self_attention.outlook_attention import OutlookAttention, check_windows
@@ -64,7 +65,7 @@ class Outlooker(nn.Module):
         check_windows(name, kernel_size, padding, stride)
         check_probability(name, attention_dropout=attention_dropout, drop_path=drop_path)
         check_divides(name, "num_heads", num_heads, "embed_dim", embed_dim)
-        self.drop_path, self.activation = drop_path, get_activation(name, activation)
+        self.embed_dim, self.drop_path, self.activation = embed_dim, drop_path, get_activation(name, activation)
         self.norm1 = nn.LayerNorm(embed_dim, eps=eps)
         self.outlook = OutlookAttention(
             embed_dim,
@@ -80,19 +81,26 @@ class Outlooker(nn.Module):
         hidden = int(embed_dim * mlp_ratio) or embed_dim
         self.expand = nn.Linear(embed_dim, hidden)
         self.contract = nn.Linear(hidden, embed_dim)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Initialise as the authors' model does."""
         init_linear(self.expand)
         init_linear(self.contract)
 
     def forward(self, x_nhwc: Tensor) -> Tensor:
         """Return the tokens after both residual branches."""
+        check_input("Outlooker", x_nhwc, self.embed_dim, "NHWC", argument="embed_dim")
         y_nhwc = x_nhwc + drop_path(self.outlook(self.norm1(x_nhwc)), self.drop_path, self.training)
         hidden_nhwr = self.activation(self.expand(self.norm2(y_nhwc)))
         return y_nhwc + drop_path(self.contract(hidden_nhwr), self.drop_path, self.training)
 
     def attention(self, x_nhwc: Tensor) -> dict[str, Tensor]:
         """Return ``window``: for each head and window, the weight of every position j for every position i."""
+        check_input("Outlooker", x_nhwc, self.embed_dim, "NHWC", argument="embed_dim")
         return self.outlook.attention(self.norm1(x_nhwc))

@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo.layers import affine, reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_logits, position_weights, weighted_sum
 from attnzoo_vision.ops.two_gates import scale_by_both, scale_by_sum
@@ -46,6 +46,7 @@ class PolarizedPaper(nn.Module):
         self, channels: int, *, order: Literal["parallel", "sequential"] = "parallel", eps: float = 1e-5
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("PolarizedPaper", 2, channels=channels)
         check_choice("PolarizedPaper", "order", order, ("parallel", "sequential"))
         hidden = channels // 2
@@ -57,8 +58,13 @@ class PolarizedPaper(nn.Module):
         self.spatial_query = nn.Linear(channels, hidden)
         self.spatial_value = nn.Linear(channels, hidden)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` scaled by both gates."""
+        check_input("PolarizedPaper", x_nchw, self.channels)
         channel_nc = self._channel_gate(x_nchw, self._channel_pool(x_nchw))
         spatial_n1l = self._spatial_gate(x_nchw, channel_nc)
         scale = scale_by_sum if self.order == "parallel" else scale_by_both
@@ -66,6 +72,7 @@ class PolarizedPaper(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the gates ``channel`` and ``spatial``, and the softmax over positions inside, ``channel_pool``."""
+        check_input("PolarizedPaper", x_nchw, self.channels)
         size = x_nchw.shape[2:]
         pool_n1l = self._channel_pool(x_nchw)
         channel_nc = self._channel_gate(x_nchw, pool_n1l)

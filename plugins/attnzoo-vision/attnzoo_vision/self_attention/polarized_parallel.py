@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo.layers import affine, reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_logits, position_weights, weighted_sum
 from attnzoo_vision.ops.two_gates import scale_by_sum
@@ -37,6 +37,7 @@ class PolarizedParallel(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("PolarizedParallel", 2, channels=channels)
         hidden = channels // 2
         self.channel_query = nn.Linear(channels, 1, bias=False)
@@ -44,6 +45,15 @@ class PolarizedParallel(nn.Module):
         self.channel_out = nn.Linear(hidden, channels, bias=False)
         self.spatial_query = nn.Linear(channels, hidden, bias=False)
         self.spatial_value = nn.Linear(channels, hidden, bias=False)
+        self._start()
+
+    def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
+        """Draw queries and values as the authors do: normal, by the number of inputs; the others stay as PyTorch's."""
         for layer in (self.channel_query, self.channel_value, self.spatial_query, self.spatial_value):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
@@ -54,6 +64,8 @@ class PolarizedParallel(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the gates ``channel`` and ``spatial``, and the softmaxes inside, ``..._pool``."""
+        check_input("PolarizedParallel", x_nchw, self.channels)
+        # biases of channel_query and spatial_value move all positions alike, which their softmax cancels
         pool_n1l = position_weights(x_nchw, affine(self.channel_query).weight)
         context_nc = self.channel_value(weighted_sum(x_nchw, pool_n1l))
         channel_nc = torch.sigmoid(self.channel_out(context_nc))

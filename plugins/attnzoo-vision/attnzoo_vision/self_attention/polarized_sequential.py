@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import affine
-from attnzoo_vision.ops.checks import check_at_least, check_at_most
+from attnzoo.layers import affine, reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_input
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.position_pooling import position_weights, weighted_sum
 from attnzoo_vision.ops.tokens import as_tokens, project_back
@@ -37,6 +37,7 @@ class PolarizedSequential(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 4, eps: float = 1e-5) -> None:
         super().__init__()
+        self.channels = channels
         hidden = channels // 2
         check_at_least("PolarizedSequential", 2, channels=channels)
         check_at_least("PolarizedSequential", 1, reduction=reduction)
@@ -48,20 +49,31 @@ class PolarizedSequential(nn.Module):
         self.channel_expand = nn.Linear(hidden // reduction, channels)
         self.spatial_query = nn.Linear(channels, hidden, bias=False)
         self.spatial_value = nn.Linear(channels, hidden, bias=False)
+        self._start()
+
+    def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
+        """Draw queries and values as the authors do: normal, by the number of inputs; the others stay as PyTorch's."""
         for layer in (self.channel_query, self.channel_value, self.spatial_query, self.spatial_value):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` scaled by both gates, one after the other."""
-        channel_nc = self._channel_gate(position_weights(x_nchw, affine(self.channel_query).weight), x_nchw)
+        check_input("PolarizedSequential", x_nchw, self.channels)
+        channel_nc = self._channel_gate(self._channel_pool(x_nchw), x_nchw)
         gated_nchw = x_nchw * channel_nc[:, :, None, None]
         spatial_nl = self._spatial_gate(self._spatial_softmax(gated_nchw), channel_nc, x_nchw)
         return scale_positions(gated_nchw, spatial_nl.unsqueeze(1))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return the gates ``channel`` and ``spatial``, and the softmaxes inside, ``..._pool``."""
+        check_input("PolarizedSequential", x_nchw, self.channels)
         size = x_nchw.shape[2:]
-        pool_n1l = position_weights(x_nchw, affine(self.channel_query).weight)
+        pool_n1l = self._channel_pool(x_nchw)
         channel_nc = self._channel_gate(pool_n1l, x_nchw)
         weight_nrl = self._spatial_softmax(x_nchw * channel_nc[:, :, None, None])
         return {
@@ -71,11 +83,16 @@ class PolarizedSequential(nn.Module):
             "spatial_pool": torch.unflatten(weight_nrl, 2, size),
         }
 
+    def _channel_pool(self, x_nchw: Tensor) -> Tensor:
+        # a bias moves all positions alike, which the softmax cancels
+        return position_weights(x_nchw, affine(self.channel_query).weight)
+
     def _channel_gate(self, pool_n1l: Tensor, x_nchw: Tensor) -> Tensor:
         context_nr = self.channel_reduce(self.channel_value(weighted_sum(x_nchw, pool_n1l)))
         return torch.sigmoid(self.channel_expand(torch.relu(self.channel_norm(context_nr))))
 
     def _spatial_softmax(self, gated_nchw: Tensor) -> Tensor:
+        # a bias of a channel moves all its positions alike, which the softmax cancels
         logits_nrhw = project_back(as_tokens(gated_nchw), affine(self.spatial_value).weight, None, gated_nchw)
         return torch.softmax(logits_nrhw.flatten(2), dim=2)
 

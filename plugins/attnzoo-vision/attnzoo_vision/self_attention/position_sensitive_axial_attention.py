@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_input
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.joined_norm import is_joinable, scale_and_shift
 from attnzoo_vision.ops.layout import is_channels_last, to_channels_last
@@ -57,6 +57,7 @@ class PositionSensitiveAxialAttention(nn.Module):
         stride: int = 1,
     ) -> None:
         super().__init__()
+        self.channels = channels
         name = "PositionSensitiveAxialAttention"
         check_at_least(
             name, 1, channels=channels, out_channels=out_channels, num_heads=num_heads, kernel_size=kernel_size
@@ -80,6 +81,8 @@ class PositionSensitiveAxialAttention(nn.Module):
         """Draw the projection by its fan-in and the tables by the width of a head."""
         nn.init.normal_(self.qkv.weight, std=self.qkv.in_channels**-0.5)
         nn.init.normal_(self.relative, std=self.value_dim**-0.5)
+        for norm in (self.qkv_norm, self.logit_norm, self.out_norm):
+            norm.reset_parameters()
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the attended map, average pooled by ``stride``."""
@@ -103,6 +106,7 @@ class PositionSensitiveAxialAttention(nn.Module):
 
     def _heads(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, ``(N, lines, heads, length, width)``."""
+        check_input("PositionSensitiveAxialAttention", x_nchw, self.channels)
         length = x_nchw.shape[2 if self.along_height else 3]
         if length > self.kernel_size:
             message = f"PositionSensitiveAxialAttention: axis of {length} is longer than kernel_size={self.kernel_size}"

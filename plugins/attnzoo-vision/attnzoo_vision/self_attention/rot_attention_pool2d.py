@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import Affine, affine
-from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
+from attnzoo.layers import Affine, affine, reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input, check_probability
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads, split_heads
 from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.token_pool import (
@@ -63,6 +63,7 @@ class RotAttentionPool2d(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.channels = channels
         name = "RotAttentionPool2d"
         check_at_least(
             name, 1, channels=channels, reference_size=reference_size, embed_dim=embed_dim, num_heads=num_heads
@@ -74,14 +75,19 @@ class RotAttentionPool2d(nn.Module):
         self.num_heads, self.pool = num_heads, pool
         self.reference_size = pair(name, "reference_size", reference_size)
         self.scale = (width // num_heads) ** -0.5
-        self.class_token = nn.Parameter(torch.zeros(1, channels)) if class_token else None
+        self.class_token = nn.Parameter(torch.empty(1, channels)) if class_token else None
         self.qkv = nn.Linear(channels, 3 * width, bias=bias)
         self.dropout = nn.Dropout(dropout)
         out = channels if out_channels is None else out_channels
         self.projection = nn.Linear(width, out) if out else nn.Identity()
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Draw the projections of queries, keys and values by the number of channels, as timm does in its models."""
         nn.init.trunc_normal_(self.qkv.weight, std=self.qkv.in_features**-0.5)
         if self.qkv.bias is not None:
@@ -91,6 +97,7 @@ class RotAttentionPool2d(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the pooled values."""
+        check_input("RotAttentionPool2d", x_nchw, self.channels)
         lead_nc = lead_token(x_nchw, self.class_token)
         if self.pool:
             query, key, value = split_projection(affine(self.qkv))
@@ -104,6 +111,7 @@ class RotAttentionPool2d(nn.Module):
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weights of the tokens (the pixels behind the leading one) for the attending ones."""
+        check_input("RotAttentionPool2d", x_nchw, self.channels)
         lead_nc = lead_token(x_nchw, self.class_token)
         if self.pool:
             query, key, _ = split_projection(affine(self.qkv))

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.activation import Activation, get_activation
-from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input, check_probability
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.ops.sizes import pair
 from attnzoo_vision.ops.vit import init_linear
@@ -74,7 +75,7 @@ class SwinBlock(nn.Module):
         check_at_least("SwinBlock", 0, mlp_ratio=mlp_ratio)
         check_probability("SwinBlock", attention_dropout=attention_dropout, dropout=dropout, drop_path=drop_path)
         self.window_size = pair("SwinBlock", "window_size", window_size)
-        self.shift = pair("SwinBlock", "shift", shift)
+        self.embed_dim, self.shift = embed_dim, pair("SwinBlock", "shift", shift)
         self.drop_path, self.activation = drop_path, get_activation("SwinBlock", activation)
         self.norm1 = nn.LayerNorm(embed_dim, eps=eps)
         self.attend = SwinWindowAttention(
@@ -91,9 +92,14 @@ class SwinBlock(nn.Module):
         hidden = int(embed_dim * mlp_ratio) or embed_dim
         self.expand, self.contract = nn.Linear(embed_dim, hidden), nn.Linear(hidden, embed_dim)
         self.dropout = nn.Dropout(dropout)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Initialise as the authors' model does."""
         init_linear(self.expand)
         init_linear(self.contract)
@@ -114,6 +120,7 @@ class SwinBlock(nn.Module):
 
     def _windows(self, x_nhwc: Tensor) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
         """Return the windows of all samples, the logits of the shift, and the shift of this map."""
+        check_input("SwinBlock", x_nhwc, self.embed_dim, "NHWC", argument="embed_dim")
         (rows, columns), (height, width) = self.window_size, x_nhwc.shape[1:3]
         high, wide = self._grid(x_nhwc)
         full = (high * rows, wide * columns)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_divides, check_probability
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input, check_probability
 from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.heads import attend_heads, attention_map, merge_heads, project_heads
 from attnzoo_vision.ops.relative import window_bias
@@ -52,6 +52,7 @@ class SwinWindowAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.embed_dim = embed_dim
         name = "SwinWindowAttention"
         check_at_least(name, 1, embed_dim=embed_dim, window_size=window_size, num_heads=num_heads, head_dim=head_dim)
         check_probability(name, attention_dropout=attention_dropout, dropout=dropout)
@@ -79,6 +80,7 @@ class SwinWindowAttention(nn.Module):
 
     def forward(self, x_nlc: Tensor, bias_vll: Tensor | None = None) -> Tensor:
         """Return the attended tokens of each window."""
+        check_input("SwinWindowAttention", x_nlc, self.embed_dim, "NLC", argument="embed_dim")
         query_ngld, key_ngld, value_ngld = project_heads(x_nlc, self.qkv, self.num_heads)
         y_ngld = attend_heads(
             query_ngld,
@@ -93,6 +95,7 @@ class SwinWindowAttention(nn.Module):
 
     def attention(self, x_nlc: Tensor, bias_vll: Tensor | None = None) -> dict[str, Tensor]:
         """Return ``window``, the weight of every token (column) for every token (row) of its window and head."""
+        check_input("SwinWindowAttention", x_nlc, self.embed_dim, "NLC", argument="embed_dim")
         query_ngld, key_ngld, _ = project_heads(x_nlc, self.qkv, self.num_heads)
         bias = self._bias(x_nlc, bias_vll)
         return {"window": attention_map(query_ngld, key_ngld, scale=self.scale, bias=bias)}

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.joined_norm import conv_and_norm
 from attnzoo_vision.ops.rectify import rectify_
 
@@ -35,6 +36,7 @@ class AdditiveAttentionGate(nn.Module):
 
     def __init__(self, channels: int, gating_channels: int, *, hidden_channels: int | None = None) -> None:
         super().__init__()
+        self.channels, self.gating_channels = channels, gating_channels
         check_at_least(
             "AdditiveAttentionGate",
             1,
@@ -50,6 +52,10 @@ class AdditiveAttentionGate(nn.Module):
         self.psi = nn.Conv2d(hidden, 1, 1)
         self.psi_norm = BatchNorm2d(1)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(self, x_nchw: Tensor, gate_nghw: Tensor) -> Tensor:
         """Return the gated skip feature."""
         return x_nchw * self._weight(x_nchw, gate_nghw)
@@ -59,6 +65,8 @@ class AdditiveAttentionGate(nn.Module):
         return {"spatial": self._weight(x_nchw, gate_nghw)}
 
     def _weight(self, x_nchw: Tensor, gate_nghw: Tensor) -> Tensor:
+        check_input("AdditiveAttentionGate", x_nchw, self.channels)
+        check_input("AdditiveAttentionGate", gate_nghw, self.gating_channels, name="gate", argument="gating_channels")
         sum_nrhw = conv_and_norm(self.skip, self.skip_norm, x_nchw)
         sum_nrhw = sum_nrhw + conv_and_norm(self.gate, self.gate_norm, gate_nghw)
         return torch.sigmoid(conv_and_norm(self.psi, self.psi_norm, rectify_(sum_nrhw)))

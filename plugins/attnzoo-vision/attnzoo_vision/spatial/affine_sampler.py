@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.affine_grid import affine_grid, sample
-from attnzoo_vision.ops.checks import check_choice
+from attnzoo_vision.ops.checks import check_choice, check_input
 
 
 class AffineSampler(nn.Module):
@@ -62,5 +62,6 @@ class AffineSampler(nn.Module):
         return {"grid": self._grid(x_nchw, theta_n23)}
 
     def _grid(self, x_nchw: Tensor, theta_n23: Tensor) -> Tensor:
+        check_input("AffineSampler", x_nchw)
         height, width = self.output_size or x_nchw.shape[2:]
         return affine_grid(theta_n23, height, width, align_corners=self.align_corners)

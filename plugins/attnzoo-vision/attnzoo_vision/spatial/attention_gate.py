@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm2d, BatchNorm3d
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.rectify import rectify
@@ -55,12 +56,14 @@ class AttentionGate(nn.Module):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
+        self.channels, self.gating_channels = channels, gating_channels
         strides = _check(stride, spatial_dims, mode)
         check_at_least(
             "AttentionGate", 1, channels=channels, gating_channels=gating_channels, hidden_channels=hidden_channels
         )
         hidden = max(channels // 2, 1) if hidden_channels is None else hidden_channels
         conv = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
+        self.axes = "NCHW" if spatial_dims == 2 else "NCTHW"
         self.mode = mode
         self.align_corners = align_corners
         self.theta = conv(channels, hidden, strides, strides, bias=False)  # type: ignore[arg-type]
@@ -68,9 +71,14 @@ class AttentionGate(nn.Module):
         self.psi = conv(hidden, 1, 1)
         self.project = conv(channels, channels, 1)
         self.norm = BatchNorm2d(channels) if spatial_dims == 2 else BatchNorm3d(channels)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Draw the weights as the authors do: Kaiming normal, scales of the norm around 1, biases of torch."""
         for layer in (self.theta, self.phi, self.psi, self.project):
             nn.init.kaiming_normal_(layer.weight)
@@ -87,6 +95,10 @@ class AttentionGate(nn.Module):
         return {"spatial": self._weight(x_nchw, gate_nghw)}
 
     def _weight(self, x_nchw: Tensor, gate_nghw: Tensor) -> Tensor:
+        check_input("AttentionGate", x_nchw, self.channels, self.axes)
+        check_input(
+            "AttentionGate", gate_nghw, self.gating_channels, self.axes, name="gate", argument="gating_channels"
+        )
         theta_nrhw = convolve(self.theta, x_nchw)
         sum_nrhw = theta_nrhw + self._resize(convolve(self.phi, gate_nghw), theta_nrhw.shape[2:])
         hidden_nrhw = F.softplus(sum_nrhw) if self.mode == "softplus" else rectify(sum_nrhw)

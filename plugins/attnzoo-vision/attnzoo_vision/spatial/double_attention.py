@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import affine, join
+from attnzoo.layers import affine, join, reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.joined_norm import fresh_norm
 from attnzoo_vision.ops.position_pooling import weighted_sums
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project, project_back
@@ -53,6 +53,7 @@ class DoubleAttention(nn.Module):
         norm: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("DoubleAttention", 1, channels=channels, reduction=reduction)
         check_at_least("DoubleAttention", 1, hidden_channels=hidden_channels, num_maps=num_maps)
         if residual and not reconstruct:
@@ -69,6 +70,10 @@ class DoubleAttention(nn.Module):
         self.distribute = nn.Linear(channels, maps)
         self.reconstruct = nn.Linear(hidden, channels) if reconstruct else None
         self.norm = BatchNorm2d(channels) if norm else None
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus the distributed descriptors."""
@@ -104,6 +109,7 @@ class DoubleAttention(nn.Module):
         return project_back(z_nlm, *affine(self.reconstruct), x_nchw)
 
     def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        check_input("DoubleAttention", x_nchw, self.channels)
         weight, bias = join(affine(self.gather), affine(self.distribute))
         logits_nol = project_back(as_tokens(x_nchw), weight, bias, x_nchw).flatten(2)
         gather_nkl, distribute_nkl = logits_nol.chunk(2, dim=1)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo.layers import affine, join
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo.layers import affine, join, reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.position_pooling import weighted_sums
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project, project_back
 
@@ -36,6 +36,7 @@ class DoubleAttentionPositions(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 4, hidden_channels: int | None = None) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least(
             "DoubleAttentionPositions", 1, channels=channels, reduction=reduction, hidden_channels=hidden_channels
         )
@@ -44,6 +45,10 @@ class DoubleAttentionPositions(nn.Module):
         self.gather = nn.Linear(channels, hidden)
         self.distribute = nn.Linear(channels, hidden)
         self.reconstruct = nn.Linear(hidden, channels)
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus the spread descriptors."""
@@ -68,6 +73,7 @@ class DoubleAttentionPositions(nn.Module):
         return {"gather": torch.unflatten(gather_nrl, 2, size), "distribute": torch.unflatten(distribute_nrl, 2, size)}
 
     def _weights(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        check_input("DoubleAttentionPositions", x_nchw, self.channels)
         weight, bias = join(affine(self.gather), affine(self.distribute))
         weights_nol = torch.softmax(project_back(as_tokens(x_nchw), weight, bias, x_nchw).flatten(2), dim=2)
         gather_nrl, distribute_nrl = weights_nol.chunk(2, dim=1)

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.convolution import convolve
 
 
@@ -33,6 +33,7 @@ class LargeKernelAttention(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 21, dilation: int = 3) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("LargeKernelAttention", 1, channels=channels)
         check_kernel("LargeKernelAttention", kernel_size, dilation)
         local, sparse = 2 * dilation - 1, math.ceil(kernel_size / dilation)
@@ -60,6 +61,7 @@ class LargeKernelAttention(nn.Module):
         return {"weight": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
+        check_input("LargeKernelAttention", x_nchw, self.channels)
         weight_nchw: Tensor = convolve(self.pointwise, convolve(self.dilated, convolve(self.local, x_nchw)))
         return weight_nchw
 

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.joined_norm import fresh_norm
 from attnzoo_vision.ops.rectify import rectify, rectify_
@@ -50,6 +51,7 @@ class ReverseAttention(nn.Module):
         gate_first: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("ReverseAttention", 1, channels=channels, hidden_channels=hidden_channels, depth=depth)
         self.gate_first = gate_first
         self.reduce = nn.Conv2d(channels, hidden_channels, 1)
@@ -58,9 +60,14 @@ class ReverseAttention(nn.Module):
         norms = [BatchNorm2d(hidden_channels) if norm else nn.Identity() for _ in range(depth)]
         self.norms = nn.ModuleList(norms)
         self.score = nn.Conv2d(hidden_channels, 1, 3, padding=1)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Draw the weights: Kaiming normal with norm (version 2), small and normal without (version 1, Caffe).
 
         The biases start at zero, but in version 1 they are torch's.
@@ -75,6 +82,8 @@ class ReverseAttention(nn.Module):
 
     def forward(self, x_nchw: Tensor, prediction_n1hw: Tensor) -> Tensor:
         """Return the refined logits."""
+        check_input("ReverseAttention", x_nchw, self.channels)
+        check_input("ReverseAttention", prediction_n1hw, 1, name="prediction", argument="")
         gate_n1hw = torch.sigmoid(-prediction_n1hw)
         y_nrhw = convolve(self.reduce, x_nchw * gate_n1hw if self.gate_first else x_nchw)
         if self.reduce_norm is not None:
@@ -88,4 +97,6 @@ class ReverseAttention(nn.Module):
 
     def attention(self, x_nchw: Tensor, prediction_n1hw: Tensor) -> dict[str, Tensor]:
         """Return ``gate``, one minus the coarse probability, ``(N, 1, H, W)``."""
+        check_input("ReverseAttention", x_nchw, self.channels)
+        check_input("ReverseAttention", prediction_n1hw, 1, name="prediction", argument="")
         return {"gate": torch.sigmoid(-prediction_n1hw)}

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_odd
+from attnzoo.layers import reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_input, check_odd
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
@@ -43,6 +44,7 @@ class ReverseAttentionPraNet(nn.Module):
         score_kernel_size: int = 3,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("ReverseAttentionPraNet", 1, channels=channels, hidden_channels=hidden_channels, depth=depth)
         check_odd("ReverseAttentionPraNet", kernel_size=kernel_size, score_kernel_size=score_kernel_size)
         self.reduce = ConvNorm(channels, hidden_channels)
@@ -50,8 +52,14 @@ class ReverseAttentionPraNet(nn.Module):
         self.hidden = nn.ModuleList(hidden)
         self.score = ConvNorm(hidden_channels, 1, kernel_size=score_kernel_size)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(self, x_nchw: Tensor, prediction_n1hw: Tensor) -> Tensor:
         """Return the refined logits."""
+        check_input("ReverseAttentionPraNet", x_nchw, self.channels)
+        check_input("ReverseAttentionPraNet", prediction_n1hw, 1, name="prediction", argument="")
         y_nrhw = self.reduce(x_nchw * torch.sigmoid(-prediction_n1hw))
         for layer in self.hidden:
             y_nrhw = layer(y_nrhw)
@@ -60,4 +68,6 @@ class ReverseAttentionPraNet(nn.Module):
 
     def attention(self, x_nchw: Tensor, prediction_n1hw: Tensor) -> dict[str, Tensor]:
         """Return ``gate``, one minus the coarse probability, ``(N, 1, H, W)``."""
+        check_input("ReverseAttentionPraNet", x_nchw, self.channels)
+        check_input("ReverseAttentionPraNet", prediction_n1hw, 1, name="prediction", argument="")
         return {"gate": torch.sigmoid(-prediction_n1hw)}

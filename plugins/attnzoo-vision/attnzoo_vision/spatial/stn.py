@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.affine_grid import affine_grid, sample
 from attnzoo_vision.ops.affine_matrix import affine_matrix, check_transforms, identity_of
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.rectify import rectify
 from attnzoo_vision.ops.window_pooling import max_pool2d
@@ -63,6 +63,7 @@ class STN(nn.Module):
         transforms: list[str] | None = None,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("STN", 1, channels=channels, hidden_channels=hidden_channels)
         check_choice("STN", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
         if transforms is not None:
@@ -98,6 +99,7 @@ class STN(nn.Module):
         return {"grid": self._grid(x_nchw)}
 
     def _grid(self, x_nchw: Tensor) -> Tensor:
+        check_input("STN", x_nchw, self.channels)
         numbers_np = self.theta(torch.relu(self.hidden(self._features(x_nchw))))
         if self.transforms is None:
             theta_n23 = numbers_np.unflatten(1, (2, 3))

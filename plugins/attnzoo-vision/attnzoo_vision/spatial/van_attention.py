@@ -5,7 +5,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.spatial.large_kernel_attention import LargeKernelAttention, check_kernel
 
@@ -34,6 +34,7 @@ class VANAttention(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 21, dilation: int = 3) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("VANAttention", 1, channels=channels)
         check_kernel("VANAttention", kernel_size, dilation)
         self.project_in = nn.Conv2d(channels, channels, 1)
@@ -51,11 +52,13 @@ class VANAttention(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the input plus its attended projection."""
+        check_input("VANAttention", x_nchw, self.channels)
         y_nchw: Tensor = convolve(self.project_out, self.lka(F.gelu(convolve(self.project_in, x_nchw))))
         return y_nchw + x_nchw
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``weight``, a factor for each projected value, and the product ``attended``, ``(N, C, H, W)``."""
+        check_input("VANAttention", x_nchw, self.channels)
         hidden_nchw = F.gelu(convolve(self.project_in, x_nchw))
         weight_nchw = self.lka.attention(hidden_nchw)["weight"]
         return {"weight": weight_nchw, "attended": hidden_nchw * weight_nchw}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation, get_activation
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_probability
+from attnzoo_vision.ops.checks import check_at_least, check_input, check_probability
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.spatial.van_attention import VANAttention
@@ -49,6 +49,7 @@ class VANBlock(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("VANBlock", 1, channels=channels)
         hidden = int(channels * mlp_ratio)
         if hidden < 1:
@@ -72,7 +73,8 @@ class VANBlock(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the weights as the authors do: normal with variance 2 / fan-out, biases zero, scales 0.01."""
-        self.attend.reset_parameters()
+        for part in (self.attention_norm, self.attend, self.mlp_norm):
+            part.reset_parameters()
         for conv in (self.expand, self.depthwise, self.reduce):
             fan_out = conv.kernel_size[0] * conv.kernel_size[1] * conv.out_channels // conv.groups
             nn.init.normal_(conv.weight, std=math.sqrt(2.0 / fan_out))
@@ -83,11 +85,13 @@ class VANBlock(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the map after attention and MLP."""
+        check_input("VANBlock", x_nchw, self.channels)
         x_nchw = self._add(x_nchw, self.attend(self.attention_norm(x_nchw)), self.attention_scale)
         return self._add(x_nchw, self._mlp(self.mlp_norm(x_nchw)), self.mlp_scale)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``weight`` and ``attended`` of the attention, ``(N, C, H, W)``."""
+        check_input("VANBlock", x_nchw, self.channels)
         return self.attend.attention(self.attention_norm(x_nchw))
 
     def _mlp(self, x_nchw: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
 
@@ -34,6 +34,7 @@ class AttentionRefinement(nn.Module):
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("AttentionRefinement", 1, channels=channels, out_channels=out_channels)
         self.conv = ConvNorm(channels, out_channels, kernel_size=3, relu=True)
         self.gate = nn.Linear(out_channels, out_channels, bias=False)
@@ -49,11 +50,13 @@ class AttentionRefinement(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the refined feature."""
+        check_input("AttentionRefinement", x_nchw, self.channels)
         feature_nohw: Tensor = self.conv(x_nchw)
         return feature_nohw * self._weight(feature_nohw)
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``channel``, the weight of each channel of the convolved feature, ``(N, out_channels, 1, 1)``."""
+        check_input("AttentionRefinement", x_nchw, self.channels)
         return {"channel": self._weight(self.conv(x_nchw))}
 
     def _weight(self, feature_nohw: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.pooling import global_mean
 from attnzoo_vision.ops.resize import resize
@@ -50,6 +50,7 @@ class ContextPath(nn.Module):
         upsample: Literal["bilinear", "nearest"] = "bilinear",
     ) -> None:
         super().__init__()
+        self.channels, self.deep_channels = channels, deep_channels
         check_at_least("ContextPath", 1, channels=channels, deep_channels=deep_channels, out_channels=out_channels)
         check_choice("ContextPath", "upsample", upsample, ("bilinear", "nearest"))
         self.upsample = upsample
@@ -72,6 +73,8 @@ class ContextPath(nn.Module):
 
     def forward(self, x_nchw: Tensor, deep_nkhw: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
         """Return the context and the deep context."""
+        check_input("ContextPath", x_nchw, self.channels)
+        check_input("ContextPath", deep_nkhw, self.deep_channels, name="deep", argument="deep_channels")
         height, width = x_nchw.shape[2:]
         mean_no = self.context_norm(self.context(global_mean(deep_nkhw)))
         deep_nohw = self.deep_arm(deep_nkhw) + torch.relu(mean_no)[:, :, None, None]

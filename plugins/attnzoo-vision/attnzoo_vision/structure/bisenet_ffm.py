@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_choice, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.draw import by_inputs, draw_anew
 from attnzoo_vision.ops.pooling import global_mean
@@ -51,6 +51,7 @@ class FeatureFusion(nn.Module):
         gate: Literal["mlp", "norm", "norm_relu"] = "mlp",
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("FeatureFusion", 1, channels=channels, out_channels=out_channels, reduction=reduction)
         check_at_most("FeatureFusion", "reduction", reduction, "out_channels", out_channels)
         check_choice("FeatureFusion", "gate", gate, ("mlp", "norm", "norm_relu"))
@@ -73,12 +74,20 @@ class FeatureFusion(nn.Module):
 
     def forward(self, spatial_nahw: Tensor, context_nbhw: Tensor) -> Tensor:
         """Return the fused feature."""
-        feature_nohw: Tensor = self.fuse(torch.cat((spatial_nahw, context_nbhw), dim=1))
+        feature_nohw = self._fused(spatial_nahw, context_nbhw)
         return feature_nohw * (1.0 + self._weight(feature_nohw))
 
     def attention(self, spatial_nahw: Tensor, context_nbhw: Tensor) -> dict[str, Tensor]:
         """Return ``channel``, the share that is added to each channel, ``(N, out_channels, 1, 1)``."""
-        return {"channel": self._weight(self.fuse(torch.cat((spatial_nahw, context_nbhw), dim=1)))}
+        return {"channel": self._weight(self._fused(spatial_nahw, context_nbhw))}
+
+    def _fused(self, spatial_nahw: Tensor, context_nbhw: Tensor) -> Tensor:
+        check_input("FeatureFusion", spatial_nahw, name="spatial")
+        check_input("FeatureFusion", context_nbhw, name="context")
+        both_nchw = torch.cat((spatial_nahw, context_nbhw), dim=1)
+        check_input("FeatureFusion", both_nchw, self.channels, name="spatial and context together")
+        feature_nohw: Tensor = self.fuse(both_nchw)
+        return feature_nohw
 
     def _weight(self, feature_nohw: Tensor) -> Tensor:
         return torch.sigmoid(self._logits(global_mean(feature_nohw)))[:, :, None, None]

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 
 
@@ -31,6 +31,7 @@ class SpatialPath(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, *, hidden_channels: int = 64) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("SpatialPath", 1, channels=channels, out_channels=out_channels, hidden_channels=hidden_channels)
         self.conv1 = ConvNorm(channels, hidden_channels, kernel_size=7, stride=2, relu=True)
         self.conv2 = ConvNorm(hidden_channels, hidden_channels, kernel_size=3, stride=2, relu=True)
@@ -46,5 +47,6 @@ class SpatialPath(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the map at an eighth of the size."""
+        check_input("SpatialPath", x_nchw, self.channels)
         y_nchw: Tensor = self.conv4(self.conv3(self.conv2(self.conv1(x_nchw))))
         return y_nchw

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnzoo_vision.ops.checks import check_input
 from attnzoo_vision.ops.convolution import convolve_by
 from attnzoo_vision.ops.resize import resize
 
@@ -46,6 +47,8 @@ class DetailGuidanceLoss(nn.Module):
 
     def forward(self, logits_n1hw: Tensor, labels_nhw: Tensor) -> Tensor:
         """Return the binary cross-entropy and the Dice loss."""
+        check_input("DetailGuidanceLoss", logits_n1hw, 1, name="logits", argument="")
+        check_input("DetailGuidanceLoss", labels_nhw, axes="NHW", name="labels")
         target_n1hw = self._target(labels_nhw).to(logits_n1hw.dtype)
         if logits_n1hw.shape[2:] != target_n1hw.shape[2:]:
             logits_n1hw = resize(logits_n1hw, target_n1hw.shape[2:])
@@ -57,6 +60,8 @@ class DetailGuidanceLoss(nn.Module):
 
     def attention(self, logits_n1hw: Tensor, labels_nhw: Tensor) -> dict[str, Tensor]:
         """Return ``target``, 1 where an edge is, ``(N, 1, H, W)``."""
+        check_input("DetailGuidanceLoss", logits_n1hw, 1, name="logits", argument="")
+        check_input("DetailGuidanceLoss", labels_nhw, axes="NHW", name="labels")
         return {"target": self._target(labels_nhw).to(logits_n1hw.dtype)}
 
     @torch.no_grad()

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pooling import global_mean
@@ -36,6 +37,7 @@ class FeaturePyramidAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("FeaturePyramidAttention", 4, channels=channels)
         hidden = channels // 4
         self.master = ConvNorm(channels, channels)
@@ -49,13 +51,19 @@ class FeaturePyramidAttention(nn.Module):
         self.up = nn.ModuleList(up)
         self.up_norm = nn.ModuleList(BatchNorm2d(c) for c in widths)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the weighted map plus the mean."""
+        check_input("FeaturePyramidAttention", x_nchw, self.channels)
         mean_nc = self.mean_norm(self.mean(global_mean(x_nchw)))
         return rectify(torch.addcmul(mean_nc[:, :, None, None], self.master(x_nchw), self._weight(x_nchw)))
 
     def attention(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """Return ``weight``, what each value is multiplied by, zero or above, ``(N, C, H, W)``."""
+        check_input("FeaturePyramidAttention", x_nchw, self.channels)
         return {"weight": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:

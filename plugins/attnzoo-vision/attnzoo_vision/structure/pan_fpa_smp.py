@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.draw import draw_anew
 from attnzoo_vision.ops.pooling import global_mean
@@ -43,6 +43,7 @@ class FeaturePyramidAttentionSMP(nn.Module):
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("FeaturePyramidAttentionSMP", 1, channels=channels, out_channels=out_channels)
         self.master = ConvNorm(channels, out_channels, bias=True, relu=True)
         self.mean = nn.Linear(channels, out_channels)
@@ -70,6 +71,7 @@ class FeaturePyramidAttentionSMP(nn.Module):
         return {"weight": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:
+        check_input("FeaturePyramidAttentionSMP", x_nchw, self.channels)
         if min(x_nchw.shape[2:]) < _LEAST:
             size = tuple(x_nchw.shape[2:])
             message = (

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pooling import global_mean
@@ -38,6 +39,7 @@ class GlobalAttentionUpsample(nn.Module):
 
     def __init__(self, channels: int, fine_channels: int, *, upsample: bool = True) -> None:
         super().__init__()
+        self.channels, self.fine_channels = channels, fine_channels
         check_at_least("GlobalAttentionUpsample", 1, channels=channels, fine_channels=fine_channels)
         self.fine = ConvNorm(fine_channels, fine_channels, kernel_size=3)
         self.gate = nn.Linear(channels, fine_channels, bias=False)
@@ -49,14 +51,22 @@ class GlobalAttentionUpsample(nn.Module):
             self.coarse = nn.Conv2d(channels, fine_channels, 1, bias=False)
         self.coarse_norm = BatchNorm2d(fine_channels)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(self, x_nchw: Tensor, fine_nfhw: Tensor) -> Tensor:
         """Return the fused feature."""
+        check_input("GlobalAttentionUpsample", x_nchw, self.channels)
+        check_input("GlobalAttentionUpsample", fine_nfhw, self.fine_channels, name="fine", argument="fine_channels")
         height, width = fine_nfhw.shape[2:]
         coarse_nfhw = self.coarse_norm(convolve(self.coarse, x_nchw)[..., :height, :width])
         return rectify(torch.addcmul(coarse_nfhw, self.fine(fine_nfhw), self._weight(x_nchw)))
 
     def attention(self, x_nchw: Tensor, fine_nfhw: Tensor) -> dict[str, Tensor]:
         """Return ``channel``, the weight of each channel of the fine feature, ``(N, fine_channels, 1, 1)``."""
+        check_input("GlobalAttentionUpsample", x_nchw, self.channels)
+        check_input("GlobalAttentionUpsample", fine_nfhw, self.fine_channels, name="fine", argument="fine_channels")
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:

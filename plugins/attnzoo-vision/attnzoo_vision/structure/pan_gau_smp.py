@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.draw import draw_anew
 from attnzoo_vision.ops.pooling import global_mean
@@ -43,6 +43,7 @@ class GlobalAttentionUpsampleSMP(nn.Module):
         self, channels: int, fine_channels: int, *, upsample: Literal["bilinear", "nearest"] = "bilinear"
     ) -> None:
         super().__init__()
+        self.channels, self.fine_channels = channels, fine_channels
         check_at_least("GlobalAttentionUpsampleSMP", 1, channels=channels, fine_channels=fine_channels)
         check_choice("GlobalAttentionUpsampleSMP", "upsample", upsample, ("bilinear", "nearest"))
         self.upsample = upsample
@@ -58,11 +59,15 @@ class GlobalAttentionUpsampleSMP(nn.Module):
 
     def forward(self, x_nchw: Tensor, fine_nfhw: Tensor) -> Tensor:
         """Return the fused feature."""
+        check_input("GlobalAttentionUpsampleSMP", x_nchw, self.channels)
+        check_input("GlobalAttentionUpsampleSMP", fine_nfhw, self.fine_channels, name="fine", argument="fine_channels")
         coarse_nchw = resize(x_nchw, fine_nfhw.shape[2:], self.upsample)
         return torch.addcmul(coarse_nchw, self.fine(fine_nfhw), self._weight(x_nchw))
 
     def attention(self, x_nchw: Tensor, fine_nfhw: Tensor) -> dict[str, Tensor]:
         """Return ``channel``, the weight of each channel of the convolved fine feature, ``(N, C, 1, 1)``."""
+        check_input("GlobalAttentionUpsampleSMP", x_nchw, self.channels)
+        check_input("GlobalAttentionUpsampleSMP", fine_nfhw, self.fine_channels, name="fine", argument="fine_channels")
         return {"channel": self._weight(x_nchw)}
 
     def _weight(self, x_nchw: Tensor) -> Tensor:

@@ -6,13 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_at_most
+from attnzoo.layers import reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_input
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.pairwise import attend
 from attnzoo_vision.ops.patches import fold, unfold
 
 _PATCH = 3
 _OVERLAP = 4.0
+_NORM_FLOOR = 1e-4
 
 
 class PyramidAttention(nn.Module):
@@ -56,6 +58,7 @@ class PyramidAttention(nn.Module):
         exact_scale: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("PyramidAttention", 1, channels=channels, levels=levels, reduction=reduction)
         if levels > 10:
             message = f"PyramidAttention: levels={levels} is above 10, where a level has no size; use 10 or less"
@@ -73,7 +76,12 @@ class PyramidAttention(nn.Module):
         self.key_activation = nn.PReLU()
         self.value = nn.Conv2d(channels, channels, 1)
         self.value_activation = nn.PReLU()
-        self.register_buffer("norm_floor", torch.full((1,), 1e-4))
+        self.register_buffer("norm_floor", torch.full((1,), _NORM_FLOOR))
+
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+        nn.init.constant_(self.norm_floor, _NORM_FLOOR)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the rebuilt map plus the input."""
@@ -98,6 +106,7 @@ class PyramidAttention(nn.Module):
         return weight_nlm
 
     def _patches(self, x_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        check_input("PyramidAttention", x_nchw, self.channels)
         query_nld = unfold(self.query_activation(convolve(self.query, x_nchw)), _PATCH)
         keys, values = [], []
         for scale in self.scales:

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_choice
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.window_pooling import avg_pool2d
 
@@ -50,6 +50,7 @@ class STDCModule(nn.Module):
         form: Literal["cat", "add"] = "cat",
     ) -> None:
         super().__init__()
+        self.channels = channels
         _check(channels, out_channels, depth, stride, form)
         widths = _widths(out_channels, depth)
         half = widths[0]
@@ -74,6 +75,7 @@ class STDCModule(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the concatenated results."""
+        check_input("STDCModule", x_nchw, self.channels)
         first_nrhw = self.convs[0](x_nchw)
         last = self.down(first_nrhw) if self.stride == 2 else first_nrhw
         if self.stride == 2 and self.form == "cat":

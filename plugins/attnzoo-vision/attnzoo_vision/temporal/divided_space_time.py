@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation
+from attnzoo_vision.ops.checks import check_input
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.ops.vit import MLP, SelfAttention, check_layer, init_linear
 
@@ -58,6 +59,7 @@ class DividedSpaceTime(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.embed_dim = embed_dim
         dropouts = {"attention_dropout": attention_dropout, "dropout": dropout}
         hidden = check_layer("DividedSpaceTime", embed_dim, num_heads, mlp_ratio, drop_path=drop_path, **dropouts)
         self.drop_path = drop_path
@@ -73,10 +75,14 @@ class DividedSpaceTime(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the weights anew: truncated normal, and zero behind the temporal attention."""
         init_linear(self)
+        for norm in (self.time_norm, self.space_norm, self.mlp_norm):
+            norm.reset_parameters()
         nn.init.zeros_(self.time_project.weight)
 
     def forward(self, x_ntlc: Tensor, class_nc: Tensor) -> tuple[Tensor, Tensor]:
         """Return the patches and the class token after the layer."""
+        check_input("DividedSpaceTime", x_ntlc, self.embed_dim, "NTLC", argument="embed_dim")
+        check_input("DividedSpaceTime", class_nc, self.embed_dim, "NC", name="class", argument="embed_dim")
         x_ntlc = self._attend_time(x_ntlc)
         frames_fmc = self._with_class(x_ntlc, class_nc)
         branch_fmc = self._drop(self.space_attention(self.space_norm(frames_fmc)))
@@ -93,6 +99,8 @@ class DividedSpaceTime(nn.Module):
 
         And ``space``, those of the class token (first) and all patches in each frame, ``(N, T, heads, 1 + L, 1 + L)``.
         """
+        check_input("DividedSpaceTime", x_ntlc, self.embed_dim, "NTLC", argument="embed_dim")
+        check_input("DividedSpaceTime", class_nc, self.embed_dim, "NC", name="class", argument="embed_dim")
         samples, frames, patches, _ = x_ntlc.shape
         time_pgts = self.time_attention.weights(self._columns(x_ntlc))
         space_fgms = self.space_attention.weights(

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo.layers import reset_layers
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.temporal.temporal_self_attention import TemporalSelfAttention
 
@@ -36,6 +37,7 @@ class GLTR(nn.Module):
         self, channels: int, *, dilations: list[int] | tuple[int, ...] = (1, 2, 3), keep_frames: bool = True
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("GLTR", 1, channels=channels, dilations=dilations)
         if not dilations:
             message = f"GLTR: dilations={dilations!r} is empty; give at least one number"
@@ -44,9 +46,14 @@ class GLTR(nn.Module):
         self.convs = nn.ModuleList(convs)
         self.keep_frames = keep_frames
         self.attend = TemporalSelfAttention(channels * (keep_frames + len(dilations)))
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
+        """Give every part its start anew."""
+        reset_layers(self)
+        self._start()
+
+    def _start(self) -> None:
         """Draw the weights of the pyramid: small and normal, as the authors do."""
         for weight in self.convs.parameters():
             nn.init.normal_(weight, std=0.001)
@@ -61,6 +68,7 @@ class GLTR(nn.Module):
         return self.attend.attention(self._pyramid(x_ntc))
 
     def _pyramid(self, x_ntc: Tensor) -> Tensor:
+        check_input("GLTR", x_ntc, self.channels, "NTC")
         x_nct = x_ntc.transpose(1, 2)
         parts = [x_nct] if self.keep_frames else []
         return torch.cat([*parts, *(convolve(conv, x_nct) for conv in self.convs)], dim=1)

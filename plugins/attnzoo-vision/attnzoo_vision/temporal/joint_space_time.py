@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.activation import Activation
+from attnzoo_vision.ops.checks import check_input
 from attnzoo_vision.ops.drop_path import drop_path
 from attnzoo_vision.ops.vit import MLP, SelfAttention, check_layer, init_linear
 
@@ -55,6 +56,7 @@ class JointSpaceTime(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.embed_dim = embed_dim
         dropouts = {"attention_dropout": attention_dropout, "dropout": dropout}
         hidden = check_layer("JointSpaceTime", embed_dim, num_heads, mlp_ratio, drop_path=drop_path, **dropouts)
         self.drop_path = drop_path
@@ -67,13 +69,17 @@ class JointSpaceTime(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the weights anew: truncated normal, no bias."""
         init_linear(self)
+        for norm in (self.attention_norm, self.mlp_norm):
+            norm.reset_parameters()
 
     def forward(self, x_nlc: Tensor) -> Tensor:
         """Return the tokens after the layer."""
+        check_input("JointSpaceTime", x_nlc, self.embed_dim, "NLC", argument="embed_dim")
         branch_nlc = self.attend(self.attention_norm(x_nlc))
         x_nlc = x_nlc + drop_path(branch_nlc, self.drop_path, self.training)
         return x_nlc + drop_path(self.mlp(self.mlp_norm(x_nlc)), self.drop_path, self.training)
 
     def attention(self, x_nlc: Tensor) -> dict[str, Tensor]:
         """Return ``attention``, the weights of all tokens for each, ``(N, heads, L, L)``."""
+        check_input("JointSpaceTime", x_nlc, self.embed_dim, "NLC", argument="embed_dim")
         return {"attention": self.attend.weights(self.attention_norm(x_nlc))}

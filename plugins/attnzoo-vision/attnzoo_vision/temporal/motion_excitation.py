@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_at_most
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_input
 from attnzoo_vision.ops.convolution import convolve
-from attnzoo_vision.ops.frames import to_clips, window_means
-from attnzoo_vision.ops.joined_norm import is_joinable, scale_and_shift
+from attnzoo_vision.ops.frames import to_clips, window_means, window_shares
+from attnzoo_vision.ops.joined_norm import before_norm, is_joinable
 from attnzoo_vision.ops.tokens import project
 
 
@@ -41,6 +41,7 @@ class MotionExcitation(nn.Module):
 
     def __init__(self, channels: int, num_frames: int, *, reduction: int = 16, gate_scale: float = 1.0) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("MotionExcitation", 1, channels=channels, num_frames=num_frames, reduction=reduction)
         check_at_most("MotionExcitation", "reduction", reduction, "channels", channels)
         if gate_scale <= 0:
@@ -59,6 +60,8 @@ class MotionExcitation(nn.Module):
         """Draw the weights anew: Kaiming normal by fan-out, as the authors' network does."""
         for layer in (self.squeeze, self.transform, self.excite):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        for norm in (self.squeeze_norm, self.excite_norm):
+            norm.reset_parameters()
 
     def forward(self, x_fchw: Tensor) -> Tensor:
         """Return the frames, each channel scaled."""
@@ -69,8 +72,12 @@ class MotionExcitation(nn.Module):
         return {"channel": self._weight(x_fchw)}
 
     def _weight(self, x_fchw: Tensor) -> Tensor:
+        check_input("MotionExcitation", x_fchw, self.channels)
         means_frkk = self._squeezed_means(x_fchw)
-        moved_fr = (means_frkk * affine(self.transform).weight[:, 0]).sum(dim=(2, 3))
+        weight_r1kk, bias_r = affine(self.transform, same=True)
+        moved_fr = (means_frkk.flatten(2) * weight_r1kk.flatten(1)).sum(dim=2)
+        if bias_r is not None:
+            moved_fr = moved_fr + bias_r
         moved_ntr = to_clips(moved_fr, self.num_frames, "MotionExcitation")
         here_ntr = to_clips(means_frkk[:, :, 1, 1], self.num_frames, "MotionExcitation")
         change_ntr = torch.zeros_like(here_ntr)
@@ -82,13 +89,8 @@ class MotionExcitation(nn.Module):
         norm = self.squeeze_norm
         if not is_joinable(norm):
             return window_means(norm(convolve(self.squeeze, x_fchw)))
-        means_frkk = self._squeezed(window_means(x_fchw))
-        height, width = x_fchw.shape[2:]
-        rows_k = means_frkk.new_tensor([1 - 1 / height, 1, 1 - 1 / height])
-        columns_k = means_frkk.new_tensor([1 - 1 / width, 1, 1 - 1 / width])
-        slope_r, offset_r = scale_and_shift(norm)
-        return means_frkk * slope_r[:, None, None] + offset_r[:, None, None] * (rows_k[:, None] * columns_k)
-
-    def _squeezed(self, means_fckk: Tensor) -> Tensor:
-        squeezed_fkr = project(means_fckk, affine(self.squeeze).weight.flatten(1))
-        return torch.unflatten(squeezed_fkr.transpose(1, 2), 2, (3, 3))
+        weight_rc11, offset_r = before_norm(*affine(self.squeeze, same=True), norm)
+        squeezed_fkr = project(window_means(x_fchw), weight_rc11.flatten(1))
+        means_frkk = torch.unflatten(squeezed_fkr.transpose(1, 2), 2, (3, 3))
+        # a tap outside of the map sees no offset
+        return means_frkk + offset_r[:, None, None] * window_shares(x_fchw)

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from attnzoo_vision.ops.checks import check_at_least, check_channels, check_divides
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input
 from attnzoo_vision.ops.conv_norm import ConvNorm
+from attnzoo_vision.ops.draw import by_outputs, draw_anew
 from attnzoo_vision.ops.frames import filter_frames, to_clips
 from attnzoo_vision.ops.window_pooling import avg_pool2d
 
@@ -44,6 +45,7 @@ class MultipleTemporalAggregation(nn.Module):
         self, channels: int, num_frames: int, *, groups: int = 4, stride: int = 1, stage: bool = False
     ) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("MultipleTemporalAggregation", 1, channels=channels, num_frames=num_frames, stride=stride)
         check_at_least("MultipleTemporalAggregation", 2, groups=groups)
         check_divides("MultipleTemporalAggregation", "groups", groups, "channels", channels)
@@ -68,13 +70,11 @@ class MultipleTemporalAggregation(nn.Module):
             half = self.filters[-1].shape[0] // 2
             self.filters[-1][:half] = torch.tensor([0.0, 0.0, 1.0])
             self.filters[-1][half : 2 * half] = torch.tensor([1.0, 0.0, 0.0])
-        for module in self.convs.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_anew(self, conv=by_outputs, linear=None, zero_biases=True)
 
     def forward(self, x_fchw: Tensor) -> Tensor:
         """Return the aggregated frames."""
-        check_channels("MultipleTemporalAggregation", x_fchw, sum(len(weight_ck) for weight_ck in self.filters))
+        check_input("MultipleTemporalAggregation", x_fchw, self.channels)
         groups = x_fchw.chunk(len(self.filters), dim=1)
         results: list[Tensor] = []
         for i, conv in enumerate(self.convs):

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least, check_odd
+from attnzoo_vision.ops.checks import check_at_least, check_input, check_odd
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.frames import filter_frames, to_clips
 from attnzoo_vision.ops.pooling import global_mean
@@ -34,6 +35,7 @@ class TemporalAdaptiveModule(nn.Module):
 
     def __init__(self, channels: int, num_frames: int, *, kernel_size: int = 3) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("TemporalAdaptiveModule", 4, channels=channels)
         check_at_least("TemporalAdaptiveModule", 1, num_frames=num_frames)
         check_odd("TemporalAdaptiveModule", kernel_size=kernel_size)
@@ -45,8 +47,13 @@ class TemporalAdaptiveModule(nn.Module):
         self.scale_norm = BatchNorm1d(channels // 4)
         self.scale = nn.Conv1d(channels // 4, channels, 1, bias=False)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does."""
+        reset_layers(self)
+
     def forward(self, x_fchw: Tensor) -> Tensor:
         """Return the filtered frames."""
+        check_input("TemporalAdaptiveModule", x_fchw, self.channels)
         x_ntchw = to_clips(x_fchw, self.num_frames, "TemporalAdaptiveModule")
         kernel_nck, scale_nct = self._weights(x_fchw)
         scale_ntc = scale_nct.transpose(1, 2)
@@ -55,6 +62,7 @@ class TemporalAdaptiveModule(nn.Module):
 
     def attention(self, x_fchw: Tensor) -> dict[str, Tensor]:
         """Return ``kernel``, the weights of the frames around, ``(N, C, K)``, and ``scale``, ``(N, C, T)``."""
+        check_input("TemporalAdaptiveModule", x_fchw, self.channels)
         kernel_nck, scale_nct = self._weights(x_fchw)
         return {"kernel": kernel_nck, "scale": scale_nct}
 

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attnzoo.layers import reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import check_at_least
+from attnzoo_vision.ops.checks import check_at_least, check_input
 from attnzoo_vision.ops.pairwise import attend
 
 
@@ -32,6 +33,7 @@ class TemporalSelfAttention(nn.Module):
 
     def __init__(self, channels: int, *, hidden_channels: int | None = None) -> None:
         super().__init__()
+        self.channels = channels
         check_at_least("TemporalSelfAttention", 1, channels=channels, hidden_channels=hidden_channels)
         hidden = max(channels // 2, 1) if hidden_channels is None else hidden_channels
         self.query = nn.Linear(channels, hidden)
@@ -41,8 +43,14 @@ class TemporalSelfAttention(nn.Module):
         self.norm = BatchNorm1d(channels)
         nn.init.zeros_(self.norm.weight)
 
+    def reset_parameters(self) -> None:
+        """Draw all layers anew, as PyTorch does; the norm gives zero, the block its input."""
+        reset_layers(self)
+        nn.init.zeros_(self.norm.weight)
+
     def forward(self, x_nct: Tensor) -> Tensor:
         """Return the features plus the weighted means."""
+        check_input("TemporalSelfAttention", x_nct, self.channels, "NCT")
         x_ntc = x_nct.transpose(1, 2)
         y_ntr = attend(self.query(x_ntc), self.key(x_ntc), self.value(x_ntc), 1.0)
         y_nct: Tensor = self.norm(self.project(y_ntr).transpose(1, 2))
@@ -50,5 +58,6 @@ class TemporalSelfAttention(nn.Module):
 
     def attention(self, x_nct: Tensor) -> dict[str, Tensor]:
         """Return ``attention``, the weights of all frames for each, ``(N, T, T)``."""
+        check_input("TemporalSelfAttention", x_nct, self.channels, "NCT")
         x_ntc = x_nct.transpose(1, 2)
         return {"attention": torch.softmax(self.query(x_ntc) @ self.key(x_ntc).transpose(1, 2), dim=-1)}

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
+import attnzoo
+from attnzoo.errors import DialectError
 from attnzoo_vision.channel.se import SE
+
+
+def mmpretrain_block(path, **theirs):
+    attnzoo.export(attnzoo.create("se", channels=8, hidden_channels=4), path / "a.safetensors", "mmpretrain")
+    return attnzoo.load_foreign(path / "a.safetensors", "se", "mmpretrain", channels=8, squeeze_channels=4, **theirs)
 
 
 def test_output_is_the_formula_of_the_paper():
@@ -54,3 +61,27 @@ def test_an_unknown_gate_is_refused():
     )
     with pytest.raises(ValueError, match=message):
         SE(64, gate="soft")
+
+
+@pytest.mark.parametrize("numbers", [{}, {"bias": 3, "divisor": 6, "min_value": 0, "max_value": 1}])
+def test_the_activations_of_mmpretrain_are_read(tmp_path, numbers):
+    torch.manual_seed(0)
+    block = mmpretrain_block(tmp_path, act_cfg=[{"type": "Swish"}, {"type": "HSigmoid", **numbers}])
+    x = torch.randn(2, 8, 5, 3)
+    hidden = torch.nn.functional.silu(block.squeeze(x.mean((2, 3))))
+    gate = torch.nn.functional.hardsigmoid(block.excite(hidden))
+    torch.testing.assert_close(block(x), x * gate[:, :, None, None])
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"act_cfg": [{"type": "ReLU"}, {"type": "HSigmoid", "bias": 1, "divisor": 2}]},
+        {"act_cfg": [{"type": "LeakyReLU", "negative_slope": 0.2}, {"type": "Sigmoid"}]},
+        {"return_weight": True},
+    ],
+    ids=["an older hard sigmoid", "another slope", "the gate alone"],
+)
+def test_what_no_se_of_mmpretrain_computes_is_refused(tmp_path, theirs):
+    with pytest.raises(DialectError, match=r"^dialect 'mmpretrain': does not hold for these arguments, "):
+        mmpretrain_block(tmp_path, **theirs)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -33,6 +35,15 @@ def test_equals_the_formula(size: tuple[int, int], layout: torch.memory_format) 
 def test_keeps_channels_last() -> None:
     x = torch.randn(2, 8, 3, 4).contiguous(memory_format=torch.channels_last)
     assert EMA(8, groups=2)(x).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_convolution_that_does_not_pad_by_zeros_is_refused() -> None:
+    block = EMA(8, groups=2)
+    block.local = torch.nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")
+    wanted = "an odd kernel, stride and dilation 1 and padding by zeros as wide as half the kernel"
+    message = f"affine: found {block.local!r}, expected a convolution with {wanted}; put such a layer in its place"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        block(torch.randn(1, 8, 5, 4))
 
 
 def test_groups_that_do_not_divide_are_refused() -> None:

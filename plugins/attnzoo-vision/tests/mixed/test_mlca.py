@@ -1,14 +1,19 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from attnzoo_vision.mixed.mlca import MLCA
 
 
 @pytest.mark.parametrize("size", [(11, 4), (3, 15), (1, 1), (21, 19), (3, 50)])
-def test_equals_the_formula(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("replaced", [None, "zeros", "reflect"])
+def test_equals_the_formula(size: tuple[int, int], replaced: str | None) -> None:
     torch.manual_seed(0)
     block, x = MLCA(12, local_size=4, local_weight=0.3).double(), torch.randn(2, 12, *size, dtype=torch.float64)
+    if replaced:
+        block.whole = nn.Conv1d(1, 1, 3, padding=1, padding_mode=replaced).double()
+        block.local = nn.Conv1d(1, 1, 3, padding=1, padding_mode=replaced).double()
     regions = F.adaptive_avg_pool2d(x, 4)
     sequence = regions.permute(0, 2, 3, 1).reshape(2, 1, -1)
     local = torch.sigmoid(block.local(sequence)).reshape(2, 4, 4, 12).permute(0, 3, 1, 2)

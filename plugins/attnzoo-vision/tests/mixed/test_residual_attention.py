@@ -46,6 +46,16 @@ def test_without_padding_a_side_of_one_pixel_is_pooled_to_itself(size: tuple[int
     assert block(x).shape == x.shape
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_without_padding_a_trace_holds_for_larger_maps() -> None:
+    torch.manual_seed(0)
+    block = ResidualAttention(8, depth=2, pool_padding=0).eval()
+    x = torch.randn(2, 8, 9, 8)
+    with torch.no_grad():
+        traced = torch.jit.trace(block, x[:, :, :6, :5])
+        torch.testing.assert_close(traced(x), block(x))
+
+
 def test_an_unknown_padding_is_refused() -> None:
     with pytest.raises(ValueError, match="ResidualAttention: pool_padding=2 is not known; use one of 0, 1"):
         ResidualAttention(8, pool_padding=2)

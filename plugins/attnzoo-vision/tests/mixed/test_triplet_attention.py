@@ -36,6 +36,19 @@ def test_equals_the_formula(spatial: bool, shape: tuple[int, ...], layout: torch
     torch.testing.assert_close(block.train()(x), formula(block, x))
 
 
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("options", [{}, {"padding_mode": "circular"}, {"padding": 6, "dilation": 2}])
+def test_a_convolution_put_in_place_of_the_own_one_is_what_it_is(options: dict, grad: bool) -> None:
+    torch.manual_seed(0)
+    block = TripletAttention().double().eval()
+    torch.nn.init.ones_(block.height_width.norm.weight)
+    for gate in (block.channel_width, block.height_channel, block.height_width):
+        gate.conv = torch.nn.Conv2d(2, 1, 7, **{"padding": 3, **options}).double()
+    x = torch.randn(1, 33, 34, 35, dtype=torch.float64)
+    with torch.set_grad_enabled(grad):
+        torch.testing.assert_close(block(x), formula(block, x))
+
+
 def test_starts_as_in_the_authors_network() -> None:
     torch.manual_seed(0)
     block = TripletAttention(kernel_size=49)

@@ -1,4 +1,4 @@
-"""The checks of constructor arguments."""
+"""The checks of constructor arguments and of inputs."""
 
 import re
 
@@ -8,9 +8,9 @@ import torch
 from attnzoo_vision.ops.checks import (
     check_at_least,
     check_at_most,
-    check_channels,
     check_choice,
     check_divides,
+    check_input,
     check_multiple,
     check_odd,
     check_probability,
@@ -85,10 +85,28 @@ def test_a_probability_that_divides_by_its_rest_is_below_one(name: str) -> None:
 
 
 def test_an_input_of_other_channels_is_refused() -> None:
-    check_channels("Gate", torch.ones(2, 4, 3, 3), 4)
-    message = "^Gate: input has 1 channels, expected channels=4; build it with channels=1$"
-    with pytest.raises(ValueError, match=message):
-        check_channels("Gate", torch.ones(2, 1, 3, 3), 4)
+    check_input("Gate", torch.ones(2, 4, 3, 3), 4)
+    words = "Gate: input of shape (2, 1, 3, 3) has 1 channels, expected channels=4; "
+    words += "give (N, 4, H, W) or build it with channels=1"
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+        check_input("Gate", torch.ones(2, 1, 3, 3), 4)
+
+
+def test_an_input_of_other_axes_is_refused() -> None:
+    check_input("Gate", torch.ones(2, 3, 4), 4, "NLC")
+    words = "Gate: tokens of shape (3, 4) has 2 axes, expected 3; give (N, L, 4)"
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+        check_input("Gate", torch.ones(3, 4), 4, "NLC", name="tokens")
+
+
+def test_channels_that_no_argument_tells_are_refused_without_an_advice_to_build() -> None:
+    words = "Gate: prediction of shape (2, 3, 5, 5) has 3 channels, expected 1; give (N, 1, H, W)"
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+        check_input("Gate", torch.ones(2, 3, 5, 5), 1, name="prediction", argument="")
+
+
+def test_any_channels_are_admitted_where_none_are_told() -> None:
+    check_input("Gate", torch.ones(2, 7, 3, 3))
 
 
 def test_an_unknown_choice_is_answered_with_the_known_ones() -> None:

@@ -1,5 +1,7 @@
 """DANet channel attention: the formula written out, and its odd sign."""
 
+import re
+
 import pytest
 import torch
 
@@ -38,6 +40,7 @@ def test_without_negation_the_softmax_is_of_the_similarity():
 
 
 def test_other_channels_than_declared_are_refused():
-    message = "^DANetChannelAttention: input has 3 channels, expected channels=4; build it with channels=3$"
-    with pytest.raises(ValueError, match=message):
+    words = "DANetChannelAttention: input of shape (1, 3, 2, 2) has 3 channels, expected channels=4; "
+    words += "give (N, 4, H, W) or build it with channels=3"
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
         DANetChannelAttention(4)(torch.randn(1, 3, 2, 2))

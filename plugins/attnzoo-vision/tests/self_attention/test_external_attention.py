@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from attnzoo_vision.self_attention.external_attention import ExternalAttention
@@ -9,9 +10,14 @@ from attnzoo_vision.self_attention.external_attention import ExternalAttention
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("training", [False, True])
-def test_the_memory_is_normalised_over_positions_then_over_slots(layout, training):
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_memory_is_normalised_over_positions_then_over_slots(layout, training, biased):
     torch.manual_seed(0)
-    block = ExternalAttention(6, memory_size=4).double().train(training)
+    block = ExternalAttention(6, memory_size=4)
+    if biased:
+        for layer in (block.memory_key, block.memory_value, block.out):
+            layer.bias = nn.Parameter(torch.randn(layer.out_features))
+    block.double().train(training)
     x_nchw = torch.randn(2, 6, 5, 3, dtype=torch.float64).to(memory_format=layout)
     weight_nls = torch.softmax(block.memory_key(block.embed(x_nchw.flatten(2).mT)), dim=1)
     weight_nls = weight_nls / (1e-9 + weight_nls.sum(2, keepdim=True))

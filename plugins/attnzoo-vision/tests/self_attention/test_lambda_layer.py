@@ -28,6 +28,14 @@ def test_a_smaller_map_uses_the_middle_of_the_places():
     assert block(torch.randn(1, 8, 2, 3)).shape == (1, 8, 2, 3)
 
 
+@pytest.mark.parametrize("options", [{"padding_mode": "circular"}, {"padding": 0}, {"padding": 2, "dilation": 2}])
+def test_places_that_are_not_those_of_a_zero_padded_window_are_refused(options):
+    block = LambdaLayer(8, num_heads=2, key_dim=4, kernel_size=3)
+    block.place = torch.nn.Conv2d(1, 4, 3, **{"padding": 1, **options})
+    with pytest.raises(ValueError, match=r"^affine: found Conv2d\(1, 4, .*\), expected a convolution with an odd"):
+        block(torch.randn(1, 8, 5, 4))
+
+
 def test_a_map_larger_than_the_table_is_refused():
     message = r"^LambdaLayer: map of 4x5 is larger than feature_size=\[4, 4\]; build it with a larger one$"
     with pytest.raises(ValueError, match=message):

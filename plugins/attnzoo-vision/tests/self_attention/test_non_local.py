@@ -25,7 +25,10 @@ def _weights(block, query_nlc, key_nmc):
 @pytest.mark.parametrize("shape", [(2, 6, 31), (2, 6, 7, 5), (1, 6, 2, 4, 5)])
 def test_each_pairwise_function_is_the_papers(mode, shape):
     torch.manual_seed(0)
-    block = NonLocal(6, mode=mode, pool_size=2 if len(shape) < 5 else [1, 2, 2]).double().eval()
+    block = NonLocal(6, mode=mode, pool_size=2 if len(shape) < 5 else [1, 2, 2])
+    if block.pair is not None:
+        block.pair.bias = torch.nn.Parameter(torch.zeros(1))  # not of the paper, but somebody may put one there
+    block.double().eval()
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter)
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)

@@ -4,6 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import attnzoo
+from attnzoo.errors import DialectError
 from attnzoo_vision.self_attention.swin_block import SwinBlock
 
 
@@ -77,3 +79,31 @@ def test_a_window_of_three_axes_is_refused():
     )
     with pytest.raises(ValueError, match=message):
         SwinBlock(8, window_size=[2, 2, 2])
+
+
+TIMM = {"dim": 8, "input_resolution": [4, 8], "num_heads": 2, "window_size": 4, "shift_size": 2}
+TORCHVISION = {"dim": 8, "num_heads": 2, "window_size": [4, 4], "shift_size": [2, 2]}
+
+
+def foreign_block(path, dialect, theirs):
+    block = attnzoo.create("swin-block", embed_dim=8, num_heads=2, window_size=4, shift=2)
+    attnzoo.export(block, path / "a.safetensors", dialect)
+    return attnzoo.load_foreign(path / "a.safetensors", "swin-block", dialect, **theirs)
+
+
+def test_a_window_of_two_sizes_of_timm_is_read(tmp_path):
+    assert foreign_block(tmp_path, "timm", {**TIMM, "window_size": [4, 4]}).window_size == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "theirs"),
+    [
+        ("timm", {**TIMM, "always_partition": True}),
+        ("timm", {**TIMM, "input_resolution": [6, 8]}),
+        ("torchvision", {**TORCHVISION, "attn_layer": "torchvision.models.swin_transformer.ShiftedWindowAttentionV2"}),
+    ],
+    ids=["a shift along an axis of one window", "a map that does not divide", "attention by cosines"],
+)
+def test_what_this_block_does_not_compute_is_refused(tmp_path, dialect, theirs):
+    with pytest.raises(DialectError, match=rf"^dialect '{dialect}': does not hold for these arguments, "):
+        foreign_block(tmp_path, dialect, theirs)

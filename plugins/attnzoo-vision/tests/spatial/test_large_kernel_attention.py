@@ -2,6 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import attnzoo
+from attnzoo.errors import DialectError
 from attnzoo_vision.spatial.large_kernel_attention import LargeKernelAttention
 from attnzoo_vision.spatial.van_attention import VANAttention
 from attnzoo_vision.spatial.van_block import VANBlock
@@ -49,3 +51,11 @@ def test_an_mlp_without_a_hidden_channel_is_refused():
     message = "VANBlock: mlp_ratio=0.1 leaves no hidden channel of channels=4; use a larger one"
     with pytest.raises(ValueError, match=f"^{message}$"):
         VANBlock(4, mlp_ratio=0.1)
+
+
+@pytest.mark.parametrize("activation", [{"type": "ReLU"}, {"type": "GELU", "approximate": "tanh"}])
+def test_another_activation_of_mmpretrain_is_refused(tmp_path, activation):
+    attnzoo.export(attnzoo.create("van-attention", channels=4), tmp_path / "a.safetensors", "mmpretrain")
+    theirs = {"embed_dims": 4, "act_cfg": activation}
+    with pytest.raises(DialectError, match=r"^dialect 'mmpretrain': does not hold for these arguments, "):
+        attnzoo.load_foreign(tmp_path / "a.safetensors", "van-attention", "mmpretrain", **theirs)

@@ -1,15 +1,20 @@
 import pytest
 import torch
+from torch import nn
 
 import attnzoo
 from attnzoo_vision.ops.frames import window_means
 from attnzoo_vision.temporal.motion_excitation import MotionExcitation
 
 
+@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("size", [(5, 4), (1, 3), (1, 1)])
-def test_the_weight_comes_from_the_difference_to_the_next_frame(training, size):
+def test_the_weight_comes_from_the_difference_to_the_next_frame(training, size, biased):
     block = MotionExcitation(8, 3, reduction=4).double()
+    if biased:
+        for layer in (block.squeeze, block.transform):
+            layer.bias = nn.Parameter(torch.randn(2).double())
     block.squeeze_norm.running_mean.normal_()
     block.squeeze_norm.weight.data.normal_()
     block.squeeze_norm.bias.data.normal_()
@@ -29,6 +34,36 @@ def test_window_means_are_what_the_taps_of_a_convolution_see(size, layout):
     x, w = torch.randn(2, 3, *size).double().contiguous(memory_format=layout), torch.randn(3, 3, 3).double()
     conv = torch.nn.functional.conv2d(x, w[:, None], padding=1, groups=3)
     torch.testing.assert_close((window_means(x) * w).sum((2, 3)), conv.mean((2, 3)))
+
+
+@pytest.mark.parametrize("size", [(4, 6), (17, 20)])
+def test_an_exported_block_takes_maps_of_other_sizes(size):
+    torch.manual_seed(0)
+    block = MotionExcitation(8, 3, reduction=4).eval()
+    block.squeeze_norm.bias.data.normal_()
+    axes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    exported = torch.export.export(block, (torch.randn(6, 8, *size),), dynamic_shapes=(axes,))
+    other = torch.randn(6, 8, size[0] - 1, size[1] + 1)
+    torch.testing.assert_close(exported.module()(other), block(other))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("size", [(4, 6), (17, 20)])
+def test_a_traced_block_takes_maps_of_other_sizes(size):
+    torch.manual_seed(0)
+    block = MotionExcitation(8, 3, reduction=4).eval()
+    block.squeeze_norm.bias.data.normal_()
+    traced = torch.jit.trace(block, torch.randn(6, 8, *size))
+    other = torch.randn(6, 8, size[0] - 1, size[1] + 1)
+    torch.testing.assert_close(traced(other), block(other))
+
+
+@pytest.mark.parametrize("options", [{"padding_mode": "circular"}, {"padding": 0}, {"stride": 2}])
+def test_a_convolution_whose_mean_is_another_is_refused(options):
+    block = MotionExcitation(8, 3, reduction=4)
+    block.transform = nn.Conv2d(2, 2, 3, groups=2, **{"padding": 1, **options})
+    with pytest.raises(ValueError, match=r"^affine: found Conv2d\(2, 2, .*\), expected a convolution with an odd"):
+        block(torch.randn(6, 8, 5, 4))
 
 
 def test_large_numbers_do_not_overflow_in_half_precision():
