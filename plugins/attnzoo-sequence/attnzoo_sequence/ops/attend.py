@@ -157,4 +157,6 @@ def split_heads(x_nlc: Tensor, num_heads: int) -> Tensor:
 
 def merge_heads(x_nhld: Tensor) -> Tensor:
     """Return ``(n, h, l, d)`` as ``(n, l, h d)``."""
+    if torch.compiler.is_exporting():  # a view would hold for the strides of one attention kernel alone
+        return torch.cat(x_nhld.unbind(1), dim=2)
     return x_nhld.transpose(1, 2).flatten(2)

@@ -34,9 +34,9 @@ def weighted_sum(branches: Sequence[Tensor], weight_nbc: Tensor) -> Tensor:
 
 def _sum_of_products(branches: Sequence[Tensor], weight_nbc: Tensor) -> Tensor:
     """Return the weighted sum; of channels-last views, whose gradients a compiler would write contiguous."""
-    views = [view for branch in branches if (view := channels_last_view(branch)) is not None]
-    channels_last = len(views) == len(branches)
-    maps = views if channels_last else branches
+    views = [channels_last_view(branch) for branch in branches]
+    channels_last = all(view is not None for view in views)
+    maps = [view for view in views if view is not None] if channels_last else branches
     weight = weight_nbc[:, :, None, None, :] if channels_last else weight_nbc[..., None, None]
     total = maps[0] * weight[:, 0]
     for index in range(1, len(maps)):

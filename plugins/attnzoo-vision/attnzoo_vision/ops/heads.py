@@ -25,6 +25,8 @@ def project_heads(x_nlc: Tensor, qkv: nn.Linear, heads: int) -> tuple[Tensor, Te
 
 def merge_heads(y_ngld: Tensor) -> Tensor:
     """Return ``(N, L, heads * D)``."""
+    if torch.compiler.is_exporting():  # a view would hold for the strides of one attention kernel alone
+        return torch.cat(y_ngld.unbind(1), dim=2)
     return y_ngld.transpose(1, 2).flatten(2)
 
 
