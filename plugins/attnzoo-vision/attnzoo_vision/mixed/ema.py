@@ -68,7 +68,9 @@ class EMA(nn.Module):
         local_share_md = torch.softmax(self._local_mean(u_mdhw, columns_mdw, *local), dim=1)
         gated_mdhw = u_mdhw * height_mdh[:, :, :, None] * width_mdw[:, :, None, :]
         if is_plain_instance_norm(self.norm):
-            logits_m1hw = self._strip_answer(gated_mdhw, local_share_md) + self._local_answer(u_mdhw, *local)
+            logits_m1hw = self._strip_answer(gated_mdhw, local_share_md)
+            del gated_mdhw  # a whole map, before the next one is made
+            logits_m1hw = logits_m1hw + self._local_answer(u_mdhw, *local)
         else:
             logits_m1hw = _answers(self.norm(gated_mdhw), convolve_by(u_mdhw, *local), local_share_md)
         return {"group": torch.sigmoid(logits_m1hw).view(n, self.groups, h, w)}

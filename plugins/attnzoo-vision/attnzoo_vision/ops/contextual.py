@@ -21,7 +21,7 @@ def aggregate_locally(value_nchw: Tensor, weight_nkhw: Tensor, kernel_size: int,
     ``weight_nkhw`` holds ``kernel_size ** 2`` weights for each of a group's weight channels, taps fastest; within a
     group, value channel c uses weight channel c modulo their number.
     """
-    if torch.is_grad_enabled() and groups == 1 and is_channels_last(value_nchw) and compiled_for_cpu(value_nchw):
+    if groups == 1 and is_channels_last(value_nchw) and compiled_for_cpu(value_nchw):
         whole_nchw: Tensor = _aggregate_operator(value_nchw, weight_nkhw, kernel_size, groups)
         return whole_nchw
     value_ngrkhw, weight_tngkhw = _grouped(value_nchw, weight_nkhw, kernel_size, groups)

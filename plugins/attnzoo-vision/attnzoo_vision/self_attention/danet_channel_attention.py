@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.checks import check_at_least, check_input
+from attnzoo_vision.ops.compiling import may_overwrite
 from attnzoo_vision.ops.gram import gram
 from attnzoo_vision.ops.tokens import add_shortcut, as_tokens, project_back
 
@@ -59,4 +60,6 @@ class DANetChannelAttention(nn.Module):
     def _weights(self, x_nchw: Tensor) -> Tensor:
         check_input("DANetChannelAttention", x_nchw, self.channels)
         similarity_ncc = gram(x_nchw.flatten(2))
-        return torch.softmax(-similarity_ncc if self.negate else similarity_ncc, dim=2).to(x_nchw.dtype)
+        if self.negate:
+            similarity_ncc = similarity_ncc.neg_() if may_overwrite(similarity_ncc) else -similarity_ncc
+        return torch.softmax(similarity_ncc, dim=2).to(x_nchw.dtype)
