@@ -41,7 +41,7 @@ def keeps_size(layer: Any) -> bool:
     """
     sizes, padding = layer.kernel_size, layer.padding
     ones = (1,) * len(sizes)
-    if layer.stride != ones or layer.dilation != ones:
+    if layer.transposed or layer.stride != ones or layer.dilation != ones:
         return False
     if padding == "same":
         return all(size % 2 for size in sizes)
@@ -154,10 +154,14 @@ def _dtype(weight: Tensor) -> torch.dtype:
 
 
 def reset_layers(block: nn.Module) -> None:
-    """Give every layer and every block within ``block`` its own start, by its ``reset_parameters``."""
+    """Give every layer and every block within ``block`` its own start, by its ``reset_parameters``.
+
+    Tensors of ``block`` itself, and of a ``ParameterList`` within, are the caller's to set.
+    """
     for part in block.children():
         reset = getattr(part, "reset_parameters", None)
         if reset is None:
             reset_layers(part)
-        else:
+            reset = getattr(part, "_reset_parameters", None)  # nn.MultiheadAttention and nn.Transformer have this one
+        if reset is not None:
             reset()

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from attnzoo.layers import Affine, affine, chain, is_plain, join, keeps_size, split
+from attnzoo.layers import Affine, affine, chain, is_plain, join, keeps_size, reset_layers, split
 
 LAYERS = {
     "linear": nn.Linear(3, 5),
@@ -133,3 +133,15 @@ def test_joined_parts_without_bias_get_zeros_beside_one_with():
     assert weight.shape == (6, 3)
     torch.testing.assert_close(bias, torch.cat([with_bias.bias, torch.zeros(4)]))
     assert join(without, without).bias is None
+
+
+def test_a_transposed_convolution_does_not_count_as_one_that_keeps_sizes():
+    assert not keeps_size(nn.ConvTranspose2d(1, 1, 3, padding=1))
+
+
+def test_attention_of_torch_is_reset_whole():
+    block = nn.ModuleDict({"attend": nn.MultiheadAttention(8, 2)})
+    for tensor in block.parameters():
+        tensor.data.fill_(torch.nan)
+    reset_layers(block)
+    assert all(tensor.isfinite().all() for tensor in block.parameters())

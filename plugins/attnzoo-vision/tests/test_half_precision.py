@@ -69,3 +69,14 @@ def test_sums_over_all_pairs_are_those_of_full_precision(keys, dtype):
         found = function(*factors)
         assert found.dtype is dtype
         torch.testing.assert_close(found, exact, rtol=0.02, atol=0.02 * exact.std().item())
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["half", "autocast"])
+def test_bases_that_no_pixel_belongs_to_stay_finite(autocast):
+    torch.manual_seed(0)
+    block = attnzoo.create("ema-unit", channels=16, num_bases=8).eval().half().float()
+    x = (10 * torch.randn(1, 16, 1, 1) + 0.1 * torch.randn(1, 16, 32, 32)).half()
+    exact = copy.deepcopy(block)(x.float())
+    with torch.autocast("cpu", torch.float16, enabled=autocast):
+        got = (block if autocast else block.half())(x)
+    torch.testing.assert_close(got.float(), exact, rtol=0, atol=0.02 * exact.std().item())

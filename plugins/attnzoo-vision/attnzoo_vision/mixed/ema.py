@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from attnzoo.layers import affine, reset_layers
 from attnzoo_vision.ops.axis_pooling import mean_over
 from attnzoo_vision.ops.channel_groups import scale_groups
-from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input
+from attnzoo_vision.ops.checks import check_at_least, check_divides, check_input, check_weight
 from attnzoo_vision.ops.compiling import settled
 from attnzoo_vision.ops.convolution import convolve_by
 from attnzoo_vision.ops.group_norm import GroupNorm
@@ -65,6 +65,7 @@ class EMA(nn.Module):
         strips_mdl = torch.sigmoid(project_strip(self.strip, torch.cat([rows_mdh, columns_mdw], dim=2)))
         height_mdh, width_mdw = torch.split(strips_mdl, [h, w], dim=2)
         local = affine(self.local, same=True)
+        check_weight("EMA", "local", local.weight, *[c // self.groups] * 2, 3, 3)
         local_share_md = torch.softmax(self._local_mean(u_mdhw, columns_mdw, *local), dim=1)
         gated_mdhw = u_mdhw * height_mdh[:, :, :, None] * width_mdw[:, :, None, :]
         if is_plain_instance_norm(self.norm):

@@ -103,6 +103,14 @@ def check_input(
     raise ValueError(message)
 
 
+def check_weight(block: str, layer: str, weight: Tensor, *shape: int) -> None:
+    """Raise ValueError unless the weight of a layer, which may have been replaced, has this shape."""
+    if weight.shape != shape:
+        found = f"{layer}.weight of shape {tuple(weight.shape)}"
+        message = f"{block}: {found}, expected {shape}; put a layer of these sizes in its place"
+        raise ValueError(message)
+
+
 def _nearest_divisors(value: int, total: int) -> str:
     divisors = [number for number in range(1, total + 1) if total % number == 0]
     below = [number for number in divisors if number < value][-1:]

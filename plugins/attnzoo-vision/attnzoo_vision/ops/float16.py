@@ -16,6 +16,6 @@ def in_float32(function: Callable[..., Tensor], *factors: Tensor) -> Tensor:
 
 def _multiplies_in_float16(x: Tensor) -> bool:
     device = x.device.type
-    if torch.is_autocast_enabled(device):
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device) is torch.float16
     return x.dtype is torch.float16

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from attnzoo.layers import affine
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
-from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_input
+from attnzoo_vision.ops.checks import check_at_least, check_at_most, check_input, check_weight
 from attnzoo_vision.ops.convolution import convolve
 from attnzoo_vision.ops.frames import to_clips, window_means, window_shares
 from attnzoo_vision.ops.joined_norm import before_norm, is_joinable
@@ -75,6 +75,7 @@ class MotionExcitation(nn.Module):
         check_input("MotionExcitation", x_fchw, self.channels)
         means_frkk = self._squeezed_means(x_fchw)
         weight_r1kk, bias_r = affine(self.transform, same=True)
+        check_weight("MotionExcitation", "transform", weight_r1kk, means_frkk.shape[1], 1, 3, 3)
         moved_fr = (means_frkk.flatten(2) * weight_r1kk.flatten(1)).sum(dim=2)
         if bias_r is not None:
             moved_fr = moved_fr + bias_r

@@ -2,6 +2,7 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
 from attnzoo_vision.mixed.ema import EMA
 
@@ -49,3 +50,14 @@ def test_a_convolution_that_does_not_pad_by_zeros_is_refused() -> None:
 def test_groups_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ValueError, match="EMA: groups=32 does not divide channels=80; use groups=20 or 40"):
         EMA(80)
+
+
+@pytest.mark.parametrize(
+    "local", [nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 5, padding=2), nn.Conv2d(4, 4, 3, padding=1, groups=4)]
+)
+def test_a_layer_of_other_sizes_in_its_place_is_refused(local):
+    block = EMA(8, groups=2)
+    block.local = local
+    words = f"EMA: local.weight of shape {tuple(local.weight.shape)}, expected (4, 4, 3, 3); put a layer of these sizes"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        block(torch.randn(2, 8, 5, 5))

@@ -104,3 +104,12 @@ def test_the_number_of_frames_is_that_of_the_authors_file(tmp_path, dialect, sai
     assert loaded.num_frames == frames
     x = torch.randn(frames, 32, 3, 4)
     torch.testing.assert_close(loaded.eval()(x), block(x))
+
+
+def test_a_layer_of_other_sizes_in_its_place_is_refused():
+    block = MotionExcitation(8, 2, reduction=4)
+    block.transform = nn.Conv2d(2, 2, 1, groups=2)
+    with pytest.raises(
+        ValueError, match=r"^MotionExcitation: transform.weight of shape \(2, 1, 1, 1\), expected \(2, 1, 3, 3\)"
+    ):
+        block(torch.randn(2, 8, 5, 5))
