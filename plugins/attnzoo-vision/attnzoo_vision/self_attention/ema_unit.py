@@ -104,10 +104,11 @@ class EMAUnit(nn.Module):
             weight_nlk = torch.softmax(logits_nlk, dim=2)
             # the weights of a basis are divided by their sum after the product: that takes no map of shares
             sum_n1k = weight_nlk.sum(dim=1, keepdim=True, dtype=torch.promote_types(weight_nlk.dtype, torch.float32))
+            total_n1k = 1e-6 + sum_n1k
             mean_nck = torch.baddbmm(bases_nck, x_ncl, weight_nlk, beta=0, alpha=1 / pixels)
-            bases_nck = (mean_nck * (pixels / (1e-6 + sum_n1k))).to(mean_nck.dtype)
+            bases_nck = (mean_nck * (pixels / total_n1k)).to(mean_nck.dtype)
             if not few:
-                share_n1k = (sum_n1k / (1e-6 + sum_n1k)).to(mean_nck.dtype)
+                share_n1k = (sum_n1k / total_n1k).to(mean_nck.dtype)
                 bases_nck = torch.bmm(weight_ncc, bases_nck) + self.embed_bias[:, None] * share_n1k
             bases_nck = bases_nck / (1e-6 + bases_nck.norm(dim=1, keepdim=True))
         return bases_nck, weight_nlk
