@@ -1,5 +1,6 @@
 """Train a host with blocks, sharded with FSDP2 over processes: ``train_sharded.py RANK PROCESSES FOLDER``."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -31,8 +32,12 @@ def main(rank: int, processes: int, folder: Path) -> None:
     state = get_model_state_dict(host, options=StateDictOptions(full_state_dict=True))
     if rank == 0:
         torch.save(state, folder / "state.pt")
+    dist.barrier()  # neither leaves while the other still reads from it
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    # All is done and saved; gloo's threads that still free tensors can abort an interpreter on its way out
+    # (github.com/pytorch/pytorch/issues/190489).
+    os._exit(0)
