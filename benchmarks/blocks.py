@@ -8,6 +8,7 @@ parameters; a ratio above 1 says how many times faster attnzoo is than the faste
     --only se,cbam      some blocks
     --memory            also the peak of new memory, in maps of the input's size
     --compiled          torch.compile of the block against the block itself, instead of the peers, and of a lone product
+    --residual          with --compiled: each block inside x + block(x), as a network has it
     --json FILE         append each figure to FILE as it is measured
     --report FILE ...   measure nothing; print the tables of such files (the last figure of a cell counts)
 
@@ -70,6 +71,22 @@ class Product(nn.Module):
         return x_nchw * self.weight_c11
 
 
+class Residual(nn.Module):
+    """A block in the place where networks have it: what a compiler can join with the sum shows there.
+
+    The ReLU that often follows is left out: compiled, torch's own is slow in training on a CPU whatever the block.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return the sum of the map and what the block makes of it."""
+        sum_nchw: Tensor = x_nchw + self.block(x_nchw)
+        return sum_nchw
+
+
 FLOOR = Case("product-alone", channels(), module=Product)
 
 
@@ -95,7 +112,8 @@ def main() -> None:
 
 def section(records: list[dict[str, Any]]) -> str:
     """Return the mark of the figures' place in the document."""
-    return "compiled blocks" if any(r.get("peer") == "eager" for r in records) else "blocks"
+    peers = {r.get("peer") for r in records}
+    return "compiled residuals" if "eager residual" in peers else "compiled blocks" if "eager" in peers else "blocks"
 
 
 def arguments() -> argparse.Namespace:
@@ -108,8 +126,11 @@ def arguments() -> argparse.Namespace:
     options.add_argument("--modes", default=",".join(MODES))
     options.add_argument("--memory", action="store_true", help="also the peak of new memory")
     options.add_argument("--compiled", action="store_true", help="compiled against eager, without peers")
+    options.add_argument("--residual", action="store_true", help="with --compiled, inside a residual sum")
     options.add_argument("--report", type=Path, nargs="+", help="files to report of")
     chosen = options.parse_args()
+    if chosen.residual and not chosen.compiled:
+        options.error("--residual compares compiled with eager; give --compiled too")
     if chosen.quick:
         chosen.rounds = 5
     return chosen
@@ -129,7 +150,12 @@ def measure(case: Case, options: argparse.Namespace) -> Iterable[dict[str, Any]]
             continue
         arguments = case.arguments(size[1], size[2])
         block = lively(case.module(**arguments) if case.module else attnzoo.create(case.name, **arguments))
-        rivals = {"eager": block} if options.compiled else peers(case, block, size)
+        if options.residual:
+            if not keeps_shape(block, case, size):
+                continue
+            block = Residual(block)
+        eager = "eager residual" if options.residual else "eager"
+        rivals = {eager: block} if options.compiled else peers(case, block, size)
         if options.compiled:
             torch._dynamo.reset()
             ours: Any = torch.compile(block, dynamic=False)
@@ -140,6 +166,16 @@ def measure(case: Case, options: argparse.Namespace) -> Iterable[dict[str, Any]]
                 continue
             for mode in options.modes.split(","):
                 yield cell(case, {"ours": ours, **rivals}, size, layout, mode, options)
+
+
+def keeps_shape(block: nn.Module, case: Case, size: Size) -> bool:
+    """Return whether the block makes one map of a map, and of the same shape."""
+    inputs = case.inputs(size)
+    if not case.maps or len(inputs) != 1:
+        return False
+    with torch.inference_mode():
+        output = block.eval()(*inputs)
+    return isinstance(output, Tensor) and output.shape == inputs[0].shape
 
 
 def lively(block: nn.Module) -> nn.Module:
@@ -281,7 +317,7 @@ def report(records: list[dict[str, Any]]) -> str:
     columns = [(mode, layout) for mode in MODES for layout in LAYOUTS]
     names = list(dict.fromkeys(r["block"] for r in measured))
     rows = [block_row(name, [r for r in measured if r["block"] == name], columns) for name in names]
-    libraries = [r for r in measured if r["peer"] not in ("plain", "eager")]
+    libraries = [r for r in measured if r["peer"] not in ("plain", "eager", "eager residual")]
     means = [mean_row("geometric mean, library peers", libraries, columns)] if libraries else []
     means.append(mean_row("geometric mean, all", [r for r in measured if r["block"] != FLOOR.shown], columns))
     head = ["block", "peer", *(f"{'forward' if m == 'forward' else 'fwd + bwd'} {at}" for m, at in columns), "memory"]
