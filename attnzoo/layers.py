@@ -12,10 +12,15 @@ _TORCH_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 
 
 class Affine(NamedTuple):
-    """The weight and the bias of a linear layer or convolution; the bias, as torch types its own, may be None."""
+    """The weight and the bias, if it has one, of a linear layer or convolution."""
 
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
+
+    def filled(self) -> tuple[Tensor, Tensor]:
+        """Return the weight and the bias, zeros where there is none."""
+        bias = self.weight.new_zeros(self.weight.shape[0]) if self.bias is None else self.bias
+        return self.weight, bias
 
 
 def is_plain(layer: nn.Module) -> bool:
@@ -88,8 +93,7 @@ def join(*parts: Affine) -> Affine:
     weight, biases = torch.cat([p.weight for p in parts]), [p.bias for p in parts]
     if all(bias is None for bias in biases):
         return Affine(weight, biases[0])
-    filled = [p.weight.new_zeros(p.weight.shape[0]) if p.bias is None else p.bias for p in parts]
-    return Affine(weight, torch.cat(filled))
+    return Affine(weight, torch.cat([p.filled()[1] for p in parts]))
 
 
 def chain(first: Affine, *later: Affine) -> Affine:

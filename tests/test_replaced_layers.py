@@ -128,6 +128,34 @@ def check_bias(layer: Adapted, wanted: Tensor | None, name: str) -> None:
     torch.testing.assert_close(*grads, rtol=1e-6, atol=bound, msg=lambda m: f"bias of {name}: {m}")
 
 
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+@pytest.mark.parametrize("subject", subjects_of(attnzoo.default_registry()), ids=lambda s: s.id)
+def test_layers_may_lose_their_bias(subject, training):
+    """Every layer without its bias does what it does with a bias of zeros."""
+    block = subject.build().double().train(training)
+    names = [name for name, module in block.named_modules() if type(module) in LAYERS and module.bias is not None]
+    if not names:
+        pytest.skip("no layer of the block has a bias")
+    with torch.no_grad():
+        for name in names:
+            block.get_submodule(name).bias.zero_()
+    bare = copy.deepcopy(block)
+    for name in names:
+        bare.get_submodule(name).bias = None
+    inputs = subject.inputs(subject.sizes())
+    inputs = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
+    results, gradients = [], []
+    for one in (bare, block):
+        torch.manual_seed(2)
+        outputs = [o for o in subject.call(one, inputs) if o.is_floating_point()]
+        tracked = [p for key, p in one.named_parameters() if key in dict(bare.named_parameters())]
+        sums = [o.square().sum() for o in outputs if o.requires_grad]
+        gradients.append(torch.autograd.grad(sum(sums), tracked, materialize_grads=True) if sums else ())
+        results.append(outputs)
+    torch.testing.assert_close(*results, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-8)
+
+
 PEFT = {  # blocks that join weights, and the layers that get adapters
     "vision/bot-mhsa": ({"feature_size": 4}, ["qkv"]),
     "vision/non-local": ({}, ["theta", "phi", "g", "out"]),

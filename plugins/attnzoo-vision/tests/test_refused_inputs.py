@@ -57,13 +57,14 @@ def refusals(subject: Subject, name: str, bad: Tensor) -> list[str]:
 def test_an_input_of_other_axes_is_refused(subject, name):
     x = subject.inputs(subject.sizes())[name]
     ranks = RANKS.get(subject.card.name, (x.dim(),))
+    expected = f"{ranks[0]} to {ranks[-1]}" if len(ranks) > 1 else x.dim()
     fewer, more = x[(0,) * (x.dim() - min(ranks) + 1)], x[(None,) * (max(ranks) + 1 - x.dim())]
     for bad in (fewer, more):
         for words in refusals(subject, name, bad):
             if subject.card.name == "axial-attention":
                 assert words.endswith(f"expected {x.dim()}; build it with num_axes={bad.dim() - 2}")
             else:
-                assert f" of shape {tuple(bad.shape)} has {bad.dim()} axes, expected {x.dim()}; give (" in words
+                assert f" of shape {tuple(bad.shape)} has {bad.dim()} axes, expected {expected}; give (" in words
 
 
 @pytest.mark.parametrize(("subject", "name"), [case for case in cases() if channel_axis(*case.values) is not None])

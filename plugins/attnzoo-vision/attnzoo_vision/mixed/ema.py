@@ -64,8 +64,8 @@ class EMA(nn.Module):
         rows_mdh, columns_mdw = pool_strips(u_mdhw)
         strips_mdl = torch.sigmoid(project_strip(self.strip, torch.cat([rows_mdh, columns_mdw], dim=2)))
         height_mdh, width_mdw = torch.split(strips_mdl, [h, w], dim=2)
-        local = affine(self.local, same=True)
-        check_weight("EMA", "local", local.weight, *[c // self.groups] * 2, 3, 3)
+        local = affine(self.local, same=True).filled()
+        check_weight("EMA", "local", local[0], *[c // self.groups] * 2, 3, 3)
         local_share_md = torch.softmax(self._local_mean(u_mdhw, columns_mdw, *local), dim=1)
         gated_mdhw = u_mdhw * height_mdh[:, :, :, None] * width_mdw[:, :, None, :]
         if is_plain_instance_norm(self.norm):

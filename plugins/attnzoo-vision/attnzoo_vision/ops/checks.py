@@ -98,9 +98,18 @@ def check_input(
         advice = f" or build it with {argument}={found}" if argument else ""
     else:
         wrong, advice = f"{x.dim()} axes, expected {len(axes)}", ""
-    shape = ", ".join(axis if axis != "C" or channels is None else str(channels) for axis in axes)
-    message = f"{block}: {name} of shape {tuple(x.shape)} has {wrong}; give ({shape}){advice}"
+    message = f"{block}: {name} of shape {tuple(x.shape)} has {wrong}; give {_shape(axes, channels)}{advice}"
     raise ValueError(message)
+
+
+def check_map(block: str, x: Tensor, channels: int) -> None:
+    """Raise ValueError unless ``x`` is a map of one, two or three spatial axes with so many ``channels``."""
+    axes = MAP_AXES.get(x.dim())
+    if axes is None:
+        shapes = [_shape(names, channels) for names in MAP_AXES.values()]
+        message = f"{block}: input of shape {tuple(x.shape)} has {x.dim()} axes, expected 3 to 5"
+        raise ValueError(f"{message}; give {', '.join(shapes[:-1])} or {shapes[-1]}")
+    check_input(block, x, channels, axes)
 
 
 def check_weight(block: str, layer: str, weight: Tensor, *shape: int) -> None:
@@ -109,6 +118,10 @@ def check_weight(block: str, layer: str, weight: Tensor, *shape: int) -> None:
         found = f"{layer}.weight of shape {tuple(weight.shape)}"
         message = f"{block}: {found}, expected {shape}; put a layer of these sizes in its place"
         raise ValueError(message)
+
+
+def _shape(axes: str, channels: int | None) -> str:
+    return f"({', '.join(axis if axis != 'C' or channels is None else str(channels) for axis in axes)})"
 
 
 def _nearest_divisors(value: int, total: int) -> str:

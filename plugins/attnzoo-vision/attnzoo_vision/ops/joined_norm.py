@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attnzoo.layers import Affine, is_hooked
+from attnzoo.layers import is_hooked
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from attnzoo_vision.ops.compiling import runs_plainly
 from attnzoo_vision.ops.convolution import convolve, is_untouched
@@ -53,11 +53,11 @@ def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     return scale_c, norm.bias - mean_c * scale_c
 
 
-def before_norm(weight: Tensor, bias_o: Tensor | None, norm: _BatchNorm) -> Affine:
+def before_norm(weight: Tensor, bias_o: Tensor | None, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """Return the weight and bias of a layer and the ``norm`` behind it, which `is_joinable`, as one."""
     scale_o, shift_o = scale_and_shift(norm)
     shift_o = shift_o if bias_o is None else shift_o + bias_o * scale_o
-    return Affine(weight * scale_o.view(-1, *[1] * (weight.dim() - 1)), shift_o)
+    return weight * scale_o.view(-1, *[1] * (weight.dim() - 1)), shift_o
 
 
 def fresh_norm(norm: nn.Module, x: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class CoTAttentionGlobal(nn.Module):
 
     def _weights(self, x_nchw: Tensor, context_nchw: Tensor) -> Tensor:
         hidden_nrhw = self.embed(torch.cat([context_nchw, x_nchw], dim=1))
-        weight, bias = affine(self.weight, same=True)
+        weight, bias = affine(self.weight, same=True).filled()
         taps = (x_nchw.shape[1], -1)
         logits_nchw = convolve_by(
             hidden_nrhw, weight.unflatten(0, taps).mean(dim=1), bias.unflatten(0, taps).mean(dim=1)

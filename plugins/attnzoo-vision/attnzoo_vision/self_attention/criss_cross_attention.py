@@ -66,7 +66,7 @@ class CrissCrossAttention(nn.Module):
     def _gather(self, x_nchw: Tensor) -> tuple[Tensor, Tensor]:
         samples, _, height, width = x_nchw.shape
         hidden = self.query.out_features
-        value = Affine(*(part * self.gamma for part in affine(self.value)))
+        value = Affine(*(part * self.gamma for part in affine(self.value).filled()))
         weight, bias = join(affine(self.query), affine(self.key), value)
         rows_nhwo = torch.unflatten(project(x_nchw, weight, bias), 1, (height, width))
         row_query, row_key, row_value = _pieces(rows_nhwo.flatten(0, 1), hidden)

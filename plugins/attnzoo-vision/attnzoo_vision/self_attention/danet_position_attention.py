@@ -49,7 +49,7 @@ class DANetPositionAttention(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return ``x_nchw`` plus what each pixel gathers from all others."""
         check_input("DANetPositionAttention", x_nchw, self.channels)
-        value = Affine(*(part * self.gamma for part in affine(self.value)))
+        value = Affine(*(part * self.gamma for part in affine(self.value).filled()))
         weight, bias = join(affine(self.query), affine(self.key), value)
         hidden = self.query.out_features
         mixed_nlo = as_tokens(project_back(as_tokens(x_nchw), weight, bias, x_nchw))  # in the map's order of memory

@@ -70,7 +70,7 @@ class MultiHeadExternalAttention(nn.Module):
         total_ngl1 = _total(position_ngls)
         position_ngls = F.dropout(position_ngls, self.attention_dropout, self.training)
         # divided after the product, the values are fewer
-        weight_ds, bias_d = affine(self.memory_value)
+        weight_ds, bias_d = affine(self.memory_value).filled()
         value_ngld = F.linear(position_ngls, weight_ds) / total_ngl1 + bias_d
         return F.dropout(self.out(merge_heads(value_ngld)), self.dropout, self.training)
 

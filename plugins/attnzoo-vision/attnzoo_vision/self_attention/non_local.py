@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from attnzoo.layers import Affine, affine, chain, join, reset_layers
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.checks import MAP_AXES, check_at_least, check_choice, check_divides, check_input
+from attnzoo_vision.ops.checks import check_at_least, check_choice, check_divides, check_map
 from attnzoo_vision.ops.group_norm import GroupNorm
 from attnzoo_vision.ops.joined_norm import project_and_norm
 from attnzoo_vision.ops.pairwise import attend, dot_product, pairwise_relu_mean
@@ -118,7 +118,7 @@ class NonLocal(nn.Module):
 
     def forward(self, x_ncs: Tensor) -> Tensor:
         """Return ``x_ncs`` plus the projected weighted sums."""
-        check_input("NonLocal", x_ncs, self.channels, MAP_AXES.get(x_ncs.dim(), "NCHW"))
+        check_map("NonLocal", x_ncs, self.channels)
         y_nlr = self._sum(x_ncs)
         if self.norm is not None:
             return add_shortcut(project_and_norm(y_nlr, *affine(self.out), self.norm, x_ncs), x_ncs)
@@ -129,7 +129,7 @@ class NonLocal(nn.Module):
 
     def attention(self, x_ncs: Tensor) -> dict[str, Tensor]:
         """Return ``pairwise``, the weight of every key (column) for every position (row)."""
-        check_input("NonLocal", x_ncs, self.channels, MAP_AXES.get(x_ncs.dim(), "NCHW"))
+        check_map("NonLocal", x_ncs, self.channels)
         key_ncs = max_pool(x_ncs, self.pool_size, "NonLocal") if self.pool_first else x_ncs
         if self.theta is None or self.phi is None:
             pooled_ncs = max_pool(x_ncs, self.pool_size, "NonLocal")
@@ -189,7 +189,7 @@ def _halves(pair: nn.Linear) -> tuple[Affine, Affine]:
     """Return what a layer of ``[theta, phi]`` does to each of the two; their sum is its answer."""
     weight_12r, bias_1 = affine(pair)
     theta_1r, phi_1r = weight_12r.chunk(2, dim=1)
-    return Affine(theta_1r, bias_1), Affine(phi_1r, None)  # type: ignore[arg-type]  # torch types no None
+    return Affine(theta_1r, bias_1), Affine(phi_1r, None)
 
 
 class _BatchNorm(BatchNorm1d):

@@ -148,7 +148,7 @@ class OutlookAttention(nn.Module):
         """Return the merged filters, ``(N, heads, 2 k - 1, 2 k - 1, H, W)``."""
         samples, height, width, _ = x_nhwc.shape
         size, area = self.kernel_size, self.kernel_size**2
-        weight_oc, bias_o = affine(self.weight)
+        weight_oc, bias_o = affine(self.weight).filled()
         x_ncl = x_nhwc.flatten(1, 2).transpose(1, 2)
         logits_nol = torch.baddbmm(bias_o[:, None], weight_oc.expand(samples, -1, -1), x_ncl)
         weight = kept_softmax(logits_nol.unflatten(1, (self.num_heads, area, area)) * self.scale, dim=3)

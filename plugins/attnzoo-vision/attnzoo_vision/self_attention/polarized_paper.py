@@ -95,7 +95,7 @@ class PolarizedPaper(nn.Module):
         if self.order == "sequential":
             mean_nc = mean_nc * channel_nc
         query_nr = torch.softmax(self.spatial_query(mean_nc), dim=1)
-        weight_nc, offset_n = (query_nr @ part for part in affine(self.spatial_value))
+        weight_nc, offset_n = (query_nr @ part for part in affine(self.spatial_value).filled())
         if self.order == "sequential":
             weight_nc = weight_nc * channel_nc
         return torch.sigmoid(position_logits(x_nchw, weight_nc.unsqueeze(1), offset_n[:, None, None]))

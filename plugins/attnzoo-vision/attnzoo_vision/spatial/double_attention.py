@@ -93,7 +93,7 @@ class DoubleAttention(nn.Module):
 
     def _few_maps(self, x_nchw: Tensor, gather_nkl: Tensor, distribute_nlk: Tensor) -> Tensor:
         gathered_nck = weighted_sums(x_nchw, gather_nkl).transpose(1, 2)
-        weight_mc, bias_m = affine(self.feature)
+        weight_mc, bias_m = affine(self.feature).filled()
         descriptor_nmk = torch.matmul(weight_mc, gathered_nck) + bias_m[:, None]
         if self.reconstruct is None:
             return project_back(distribute_nlk, descriptor_nmk, None, x_nchw)

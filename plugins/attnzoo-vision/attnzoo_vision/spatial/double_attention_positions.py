@@ -59,7 +59,7 @@ class DoubleAttentionPositions(nn.Module):
             y_nchw = project_back(z_nlr, *affine(self.reconstruct), x_nchw)
             return add_shortcut(y_nchw, x_nchw)
         gathered_ncr = weighted_sums(x_nchw, gather_nrl).transpose(1, 2)
-        weight_rc, bias_r = affine(self.feature)
+        weight_rc, bias_r = affine(self.feature).filled()
         descriptor_nrr = torch.matmul(weight_rc, gathered_ncr) + bias_r[:, None]
         weight_cr, bias_c = affine(self.reconstruct)
         weight_ncr = torch.matmul(weight_cr, descriptor_nrr.transpose(1, 2))

@@ -1,5 +1,7 @@
 """Non-local: each pairwise function written out, any number of axes, no table of pairs in memory."""
 
+import re
+
 import pytest
 import torch
 
@@ -80,3 +82,10 @@ def test_a_pool_size_of_other_axes_than_the_input_is_refused():
     message = r"^NonLocal: pool_size=\[2, 2, 2\] has 3 numbers, the input 2 axes; give one for each$"
     with pytest.raises(ValueError, match=message):
         NonLocal(8, pool_size=[2, 2, 2])(torch.zeros(1, 8, 4, 4))
+
+
+@pytest.mark.parametrize("shape", [(2, 18), (1, 18, 2, 2, 2, 2)])
+def test_input_of_no_map_is_refused(shape):
+    message = rf"^NonLocal: input of shape {re.escape(str(shape))} has {len(shape)} axes, expected 3 to 5; give "
+    with pytest.raises(ValueError, match=message + r"\(N, 18, L\), \(N, 18, H, W\) or \(N, 18, T, H, W\)$"):
+        NonLocal(18)(torch.zeros(shape))
