@@ -72,12 +72,12 @@ class DIACell(nn.Module):
             cell_knd = self._zeros(x_nc)
         hidden, cell = [], []
         for layer, (from_input, from_hidden) in enumerate(zip(self.from_input, self.from_hidden, strict=True)):
-            gates_n4d = from_input(x_nc) + from_hidden(hidden_knd[layer])
+            below_nc = self.dropout(hidden[-1]) if hidden else x_nc
+            gates_n4d = from_input(below_nc) + from_hidden(hidden_knd[layer])
             enter_nd, keep_nd, new_nd, show_nd = gates_n4d.chunk(4, dim=1)
             kept_nd = torch.sigmoid(keep_nd) * cell_knd[layer]
             cell.append(torch.addcmul(kept_nd, torch.sigmoid(enter_nd), torch.tanh(new_nd)))
             hidden.append(torch.sigmoid(show_nd) * torch.sigmoid(cell[-1]))
-            x_nc = self.dropout(hidden[-1])
         return torch.stack(hidden), torch.stack(cell)
 
     def _zeros(self, x_nc: Tensor) -> Tensor:
