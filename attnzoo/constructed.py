@@ -89,6 +89,14 @@ def batch_norm(layer: Any) -> bool:
     return True
 
 
+def token_norm(layer: Any) -> str | None:
+    """Return ``layer`` or ``rms``, the kind of a norm of tokens, as torch and timm call theirs; None for another."""
+    folded = _folded(str(class_name(layer)))
+    if "2d" in folded:  # one of maps
+        return None
+    return "layer" if "layernorm" in folded else "rms" if "rmsnorm" in folded else None
+
+
 def _folded(name: str) -> str:
     """Return the name of a class as names are compared: ``batchnorm2d`` for ``torch.nn.BatchNorm2d``."""
     return name.rpartition(".")[2].replace("_", "").lower()

@@ -1,6 +1,6 @@
 import pytest
 
-from attnzoo.constructed import activation, batch_norm, class_name, keyword
+from attnzoo.constructed import activation, batch_norm, class_name, keyword, token_norm
 from attnzoo.errors import ExpressionError
 
 
@@ -77,3 +77,22 @@ def test_the_class_and_its_keywords_are_told():
 def test_other_arguments_of_a_layer_are_refused(layer):
     with pytest.raises(ExpressionError, match=r"expected no argument but eps$"):
         keyword(layer, "eps", 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [
+        ("torch.nn.LayerNorm", "layer"),
+        (partial("torch.nn.LayerNorm", eps=1e-6), "layer"),
+        ("timm.layers.LayerNormFp32", "layer"),
+        ("torch.nn.RMSNorm", "rms"),
+        ({"call": "timm.layers.RmsNorm", "args": [8]}, "rms"),
+        ("timm.layers.RmsNorm2d", None),
+        ("timm.layers.LayerNorm2d", None),
+        ("timm.layers.SimpleNorm", None),
+        ("torch.nn.BatchNorm1d", None),
+        (None, None),
+    ],
+)
+def test_the_kind_of_a_norm_of_tokens_is_told(layer, kind):
+    assert token_norm(layer) == kind

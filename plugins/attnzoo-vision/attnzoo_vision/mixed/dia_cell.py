@@ -70,7 +70,8 @@ class DIACell(nn.Module):
             hidden_knd = self._zeros(x_nc)
         if cell_knd is None:
             cell_knd = self._zeros(x_nc)
-        hidden, cell = [], []
+        hidden: list[Tensor] = []
+        cell: list[Tensor] = []
         for layer, (from_input, from_hidden) in enumerate(zip(self.from_input, self.from_hidden, strict=True)):
             below_nc = self.dropout(hidden[-1]) if hidden else x_nc
             gates_n4d = from_input(below_nc) + from_hidden(hidden_knd[layer])
