@@ -89,6 +89,13 @@ def batch_norm(layer: Any) -> bool:
     return True
 
 
+def mm_batch_norm(norm_cfg: Any) -> bool:
+    """Say whether a ``norm_cfg`` of mmcv is a batch norm of maps with torch's own numbers."""
+    if not isinstance(norm_cfg, Mapping) or norm_cfg.get("type") not in ("BN", "BN2d", "SyncBN"):
+        return False
+    return all(norm_cfg.get(name, usual) == usual for name, usual in _BATCH_NORM.items())
+
+
 def token_norm(layer: Any) -> str | None:
     """Return ``layer`` or ``rms``, the kind of a norm of tokens, as torch and timm call theirs; None for another."""
     folded = _folded(str(class_name(layer)))

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attnzoo.constructed import activation, batch_norm, class_name, keyword, token_norm
+from attnzoo.constructed import activation, batch_norm, class_name, keyword, mm_batch_norm, token_norm
 from attnzoo.errors import ExpressionError, did_you_mean
 
 __all__ = ["evaluate", "names_in", "parse_signature"]
@@ -91,6 +91,7 @@ _SCALAR_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "batch_norm": batch_norm,
     "class_name": class_name,
     "keyword": keyword,
+    "mm_batch_norm": mm_batch_norm,
     "token_norm": token_norm,
     "pair": lambda value: value if isinstance(value, list | tuple) else [value, value],
     "unpair": lambda value: value[0] if isinstance(value, list | tuple) and len(set(value)) == 1 else value,

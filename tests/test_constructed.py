@@ -1,6 +1,6 @@
 import pytest
 
-from attnzoo.constructed import activation, batch_norm, class_name, keyword, token_norm
+from attnzoo.constructed import activation, batch_norm, class_name, keyword, mm_batch_norm, token_norm
 from attnzoo.errors import ExpressionError
 
 
@@ -96,3 +96,20 @@ def test_other_arguments_of_a_layer_are_refused(layer):
 )
 def test_the_kind_of_a_norm_of_tokens_is_told(layer, kind):
     assert token_norm(layer) == kind
+
+
+@pytest.mark.parametrize(
+    ("norm_cfg", "usual"),
+    [
+        ({"type": "BN"}, True),
+        ({"type": "SyncBN", "requires_grad": True}, True),
+        ({"type": "BN2d", "eps": 1e-5, "momentum": 0.1}, True),
+        ({"type": "BN", "eps": 1e-3}, False),
+        ({"type": "BN", "momentum": 0.01}, False),
+        ({"type": "BN", "affine": False}, False),
+        ({"type": "GN", "num_groups": 8}, False),
+        (None, False),
+    ],
+)
+def test_a_batch_norm_of_mmcv_is_known(norm_cfg, usual):
+    assert mm_batch_norm(norm_cfg) is usual
