@@ -6,6 +6,7 @@ Exports and the transforms of ``torch.func`` are such others: they know the plai
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -76,6 +77,11 @@ def kept_sigmoid(x: Tensor) -> Tensor:
     """Return ``sigmoid(x)``, of which the gradient needs the result, where a compiler takes the exponentials again."""
     y: Tensor = _sigmoid(x) if compiled_for_cpu(x) and torch.is_grad_enabled() else torch.sigmoid(x)
     return y
+
+
+def kept_silu(x: Tensor) -> Tensor:
+    """Return ``silu(x)``; where a compiler takes the exponentials again for each of its sums, by `kept_sigmoid`."""
+    return x * kept_sigmoid(x) if compiled_for_cpu(x) and torch.is_grad_enabled() else F.silu(x)
 
 
 @torch.library.custom_op("attnzoo_vision::sigmoid", mutates_args=())

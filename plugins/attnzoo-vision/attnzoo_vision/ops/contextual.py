@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm1d
-from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly
+from attnzoo_vision.ops.compiling import compiled_for_cpu, runs_plainly, settled
 from attnzoo_vision.ops.differentiate import differentiate, is_last_gradient
 from attnzoo_vision.ops.layout import is_channels_last
 from attnzoo_vision.ops.pooling import global_mean
@@ -151,5 +151,6 @@ class Fusion(nn.Module):
 
     def forward(self, first_nchw: Tensor, second_nchw: Tensor) -> Tensor:
         """Return the mixed map."""
-        weight_nc112 = self.weights(first_nchw, second_nchw)[:, :, None, None]
-        return torch.addcmul(first_nchw * weight_nc112[..., 0], second_nchw, weight_nc112[..., 1])
+        # a compiler would take the softmax again for every pixel
+        first_nc, second_nc = settled(self.weights(first_nchw, second_nchw).movedim(2, 0)).unbind()
+        return torch.addcmul(first_nchw * first_nc[:, :, None, None], second_nchw, second_nc[:, :, None, None])

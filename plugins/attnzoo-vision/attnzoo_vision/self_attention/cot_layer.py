@@ -1,11 +1,11 @@
 """Contextual transformer layer."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_input, check_multiple, check_odd
+from attnzoo_vision.ops.compiling import kept_silu
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.convolution import convolve
@@ -72,4 +72,4 @@ class CoTLayer(nn.Module):
         hidden_nchw = self.embed(torch.cat([x_nchw, context_nchw], dim=1))
         weight_nkhw = self.weight_norm(convolve(self.weight, hidden_nchw))
         y_nchw = aggregate_locally(self.value(x_nchw), weight_nkhw, self.kernel_size, 1)
-        return F.silu(self.norm(y_nchw)), context_nchw
+        return kept_silu(self.norm(y_nchw)), context_nchw

@@ -1,10 +1,10 @@
 """Contextual transformer layer of CoTNeXt, in two groups."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnzoo_vision.ops.batch_norm import BatchNorm2d
 from attnzoo_vision.ops.checks import check_input, check_multiple, check_odd
+from attnzoo_vision.ops.compiling import kept_silu
 from attnzoo_vision.ops.contextual import Fusion, aggregate_locally
 from attnzoo_vision.ops.conv_norm import ConvNorm
 from attnzoo_vision.ops.convolution import convolve
@@ -73,4 +73,4 @@ class CoXtLayer(nn.Module):
         hidden_nchw = self.embed(interleave(x_nchw, context_nchw))
         weight_nkhw = self.weight_norm(convolve(self.weight, hidden_nchw))
         y_nchw = aggregate_locally(self.value(x_nchw), weight_nkhw, self.kernel_size, 2)
-        return F.silu(self.norm(y_nchw)), context_nchw
+        return kept_silu(self.norm(y_nchw)), context_nchw

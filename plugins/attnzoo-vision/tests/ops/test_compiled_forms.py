@@ -14,6 +14,7 @@ from attnzoo_vision.ops import (
     convolution,
     deformable,
     grid_sample,
+    group_norm,
     patches,
     plane_conv,
     pooling,
@@ -27,7 +28,7 @@ from attnzoo_vision.ops.adaptive_pooling import adaptive_mean
 from attnzoo_vision.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from attnzoo_vision.ops.channel_groups import scale_groups
 from attnzoo_vision.ops.channel_window import filter_channels
-from attnzoo_vision.ops.compiling import kept_sigmoid, kept_softmax, settled
+from attnzoo_vision.ops.compiling import kept_sigmoid, kept_silu, kept_softmax, settled
 from attnzoo_vision.ops.convolution import convolve, convolve_by, convolve_through
 from attnzoo_vision.ops.frames import filter_frames
 from attnzoo_vision.ops.gram import gram
@@ -110,6 +111,27 @@ def test_large_planes_by_rows_of_the_kernel(layout):
 
 def test_sigmoids():
     assert_same(kept_sigmoid, 10 * image(torch.channels_last))
+
+
+def test_silus():
+    assert_same(kept_silu, 10 * image(torch.channels_last))
+
+
+@LAYOUTS
+@pytest.mark.parametrize("size", [(5, 6), (1, 6), (5, 1), (1, 1)])
+@pytest.mark.parametrize("samples", [4, 1])
+def test_group_norms(layout, size, samples):
+    norm = group_norm.GroupNorm(3, 6)
+    x = image(layout, 6, size)[::4] if samples == 1 else image(layout, 6, size)
+    weights = {"weight": torch.randn(6), "bias": torch.randn(6)}
+    with torch.no_grad():
+        compiled_by = compiled(lambda x: torch.func.functional_call(norm, weights, (x,)))
+        torch.testing.assert_close(compiled_by(x), F.group_norm(x, 3, **weights))
+    assert_same(
+        lambda x, weight, bias: torch.func.functional_call(norm, {"weight": weight, "bias": bias}, (x,)).contiguous(),
+        x,
+        *weights.values(),
+    )
 
 
 @LAYOUTS
@@ -382,6 +404,15 @@ OPERATORS = {
     "avg pool": (window_pooling._avg_operator, lambda: (*window_inputs(), True, False)),
     "resize": (resize._operator, lambda: (image(torch.channels_last).requires_grad_(), [7, 3], "bilinear", True)),
     "repeat": (resize._operator, lambda: (image(torch.channels_last).requires_grad_(), [7, 3], "nearest", False)),
+    "group norm": (
+        group_norm._norm_operator,
+        lambda: (
+            image(torch.channels_last).requires_grad_(),
+            *(torch.randn(8, requires_grad=True) for _ in range(2)),
+            4,
+            1e-5,
+        ),
+    ),
     "softmax": (compiling._softmax, lambda: (image(torch.channels_last).requires_grad_(), 1)),
     "merge windows": (
         window_filters._merge_operator,
