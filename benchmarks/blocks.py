@@ -8,7 +8,8 @@ parameters; a ratio above 1 says how many times faster attnzoo is than the faste
     --only se,cbam      some blocks
     --memory            also the peak of new memory, in maps of the input's size
     --compiled          torch.compile of the block against the block itself, instead of the peers, and of a lone product
-    --residual          with --compiled: each block inside x + block(x), as a network has it
+    --residual          with --compiled: each block inside x + block(x), as a network has it; without the
+                        ReLU that often follows, which torch's compiler makes slow in training whatever the block
     --json FILE         append each figure to FILE as it is measured
     --report FILE ...   measure nothing; print the tables of such files (the last figure of a cell counts)
 
@@ -52,6 +53,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import attnzoo
+from attnzoo.compose import Residual
 
 Step = Callable[[], object]
 CASES = (*MAP_CASES, *STRUCTURE_CASES, *NETWORK_CASES, *TOKEN_CASES)
@@ -69,22 +71,6 @@ class Product(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return the product."""
         return x_nchw * self.weight_c11
-
-
-class Residual(nn.Module):
-    """A block in the place where networks have it: what a compiler can join with the sum shows there.
-
-    The ReLU that often follows is left out: compiled, torch's own is slow in training on a CPU whatever the block.
-    """
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.block = block
-
-    def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return the sum of the map and what the block makes of it."""
-        sum_nchw: Tensor = x_nchw + self.block(x_nchw)
-        return sum_nchw
 
 
 FLOOR = Case("product-alone", channels(), module=Product)
