@@ -94,7 +94,9 @@ _SCALAR_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "mm_batch_norm": mm_batch_norm,
     "token_norm": token_norm,
     "pair": lambda value: value if isinstance(value, list | tuple) else [value, value],
-    "unpair": lambda value: value[0] if isinstance(value, list | tuple) and len(set(value)) == 1 else value,
+    "unpair": lambda value: (
+        value[0] if isinstance(value, list | tuple) and value and value.count(value[0]) == len(value) else value
+    ),
 }
 
 

@@ -97,9 +97,13 @@ def main() -> None:
 
 
 def section(records: list[dict[str, Any]]) -> str:
-    """Return the mark of the figures' place in the document."""
-    peers = {r.get("peer") for r in records}
-    return "compiled residuals" if "eager residual" in peers else "compiled blocks" if "eager" in peers else "blocks"
+    """Return the mark of the figures' place in the document; figures of one kind have one."""
+    places = {"eager residual": "compiled residuals", "eager": "compiled blocks"}
+    found = {places.get(r.get("peer", ""), "blocks") for r in records}
+    if len(found) != 1:
+        message = f"figures of {len(found)} tables ({', '.join(sorted(found)) or 'none measured'}), expected one"
+        raise SystemExit(f"{message}; name other blocks, or report each kind of its own")
+    return found.pop()
 
 
 def arguments() -> argparse.Namespace:

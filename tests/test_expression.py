@@ -19,7 +19,7 @@ from attnzoo.expression import evaluate, names_in, parse_signature
         ("ceil(log2(channels) / 2)", 3),
         ("[activation('torch.nn.Hardswish'), activation('swish'), activation(None)]", ["hard_swish", "silu", None]),
         ("activation(made)", "gelu"),
-        ("[unpair(3), unpair([3, 3]), unpair([3, 1])]", [3, 3, [3, 1]]),
+        ("[unpair(3), unpair([3, 3]), unpair([3, 1]), unpair([])]", [3, 3, [3, 1], []]),
         ("token_norm('torch.nn.RMSNorm') or 'layer'", "rms"),
         ("token_norm(None) or 'layer'", "layer"),
     ],

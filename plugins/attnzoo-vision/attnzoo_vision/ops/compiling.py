@@ -80,8 +80,12 @@ def kept_sigmoid(x: Tensor) -> Tensor:
 
 
 def kept_silu(x: Tensor) -> Tensor:
-    """Return ``silu(x)``; where a compiler takes the exponentials again for each of its sums, by `kept_sigmoid`."""
-    return x * kept_sigmoid(x) if compiled_for_cpu(x) and torch.is_grad_enabled() else F.silu(x)
+    """Return ``silu(x)``; where a compiler takes the exponentials again for each of its sums, by `kept_sigmoid`.
+
+    Half precision keeps torch's form, which rounds once.
+    """
+    whole = x.dtype in (torch.float32, torch.float64)
+    return x * kept_sigmoid(x) if whole and compiled_for_cpu(x) and torch.is_grad_enabled() else F.silu(x)
 
 
 @torch.library.custom_op("attnzoo_vision::sigmoid", mutates_args=())

@@ -14,11 +14,17 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input."""
-        plain = self.affine and input.dtype == self.weight.dtype == torch.float32 and input.numel() > 0
-        if plain and input.dim() == 4 and self.num_groups < self.num_channels and compiled_for_cpu(input):
+        if self._is_slowed(input):
             y_nchw: Tensor = _norm_operator(input, self.weight, self.bias, self.num_groups, self.eps)[0]
             return y_nchw
         return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+    def _is_slowed(self, x: Tensor) -> bool:
+        """Say whether a compiler would make it slow: a float32 map, with groups of several channels."""
+        if not compiled_for_cpu(x) or x.dim() != 4 or x.numel() == 0 or self.num_groups == self.num_channels:
+            return False
+        whole = self.weight is not None and self.bias is not None
+        return whole and x.dtype == self.weight.dtype == torch.float32
 
 
 # as an operator of torch it stays what it is; a compiler sums channels-last groups of channels against the grain

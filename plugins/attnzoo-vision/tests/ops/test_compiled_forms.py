@@ -115,6 +115,29 @@ def test_sigmoids():
 
 def test_silus():
     assert_same(kept_silu, 10 * image(torch.channels_last))
+    with torch.enable_grad():
+        half = (10 * image(torch.channels_last)).bfloat16().requires_grad_()
+        grads = [torch.autograd.grad(form(half).sum(), half)[0] for form in (compiled(kept_silu), F.silu)]
+        assert torch.equal(*grads)
+
+
+def test_group_norms_of_several_channels_are_operators():
+    graphs = []
+
+    def keep(module: torch.fx.GraphModule, _inputs: list[Tensor]):
+        graphs.append(module.code)
+        return module.forward
+
+    for groups in (3, 6):
+        torch.compiler.reset()
+        torch.compile(group_norm.GroupNorm(groups, 6), backend=keep)(image(torch.channels_last, 6))
+    assert ["attnzoo_vision" in code for code in graphs] == [True, False]
+
+
+def test_group_norms_may_lose_their_bias():
+    norm = group_norm.GroupNorm(3, 6)
+    norm.bias = None
+    assert_same(norm, image(torch.channels_last, 6))
 
 
 @LAYOUTS
